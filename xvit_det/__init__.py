@@ -1,0 +1,8 @@
+"""Linear-attention vision backbones for OpenMMLab; importing the package registers them in MMEngine's registries."""
+
+from xvit_det.analysis import count_macs, count_parameters
+from xvit_det.backbones import XViT
+from xvit_det.errors import InputError
+
+__all__ = ['InputError', 'XViT', 'count_macs', 'count_parameters']
+__version__ = '0.1.0'

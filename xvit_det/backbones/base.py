@@ -1,0 +1,163 @@
+"""What all backbones share: choosing a variant and its outputs, freezing, layer depth, pretrained weights."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from mmengine.model import BaseModule
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from xvit_det.backbones.pretrained import load_pretrained
+
+OUT_TYPES = ('pyramid', 'featmap', 'cls_token', 'avg_featmap')
+
+
+def resolve_arch(arch: str | Mapping, zoo: Mapping[str, Mapping], aliases: Mapping[str, str]) -> dict:
+    """Look up a named architecture, or check that a given one has the same keys.
+
+    Raises:
+        ValueError: An unknown name, a missing or an unknown key; the message lists the known ones.
+    """
+    if isinstance(arch, str):
+        name = aliases.get(arch, arch)
+        if name not in zoo:
+            raise ValueError(f'arch {arch!r} is not one of {", ".join(zoo)}, nor a dict with the same keys')
+        return dict(zoo[name])
+    keys = set(next(iter(zoo.values())))
+    missing, unknown = sorted(keys - set(arch)), sorted(set(arch) - keys)
+    if missing or unknown:
+        raise ValueError(f'custom arch needs exactly the keys {sorted(keys)}; missing {missing}, unknown {unknown}')
+    return dict(arch)
+
+
+def resolve_indices(indices: int | Sequence[int], depth: int) -> tuple[int, ...]:
+    """Turn block numbers, negative ones counting from the end, into ascending numbers in [0, depth).
+
+    Raises:
+        ValueError: An index out of range, not an integer, or out of order.
+    """
+    given = [indices] if isinstance(indices, int) else list(indices)
+    if not all(isinstance(i, int) and -depth <= i < depth for i in given):
+        raise ValueError(f'out_indices={indices} has a value that is not an integer in [{-depth}, {depth - 1}]')
+    resolved = tuple(i % depth for i in given)
+    if not resolved or list(resolved) != sorted(set(resolved)):
+        raise ValueError(f'out_indices={indices} does not name one or more blocks in ascending order')
+    return resolved
+
+
+class Backbone(BaseModule, ABC):
+    """Base of all backbones. A subclass builds its modules, sets ``depth`` first, and ends with :meth:`_freeze`.
+
+    Args:
+        out_type: One of ``OUT_TYPES``.
+        out_indices: Blocks whose outputs are returned, 0-based, negative from the end.
+        depth: Number of blocks that ``out_indices`` may name.
+        frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks. Frozen parts get no
+            gradient and stay in evaluation mode.
+        norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        with_cp: Recompute the blocks' activations in the backward pass, trading time for memory.
+        init_cfg: OpenMMLab's; ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')`` loads weights through
+            :func:`load_pretrained`, which reports what matched.
+
+    Attributes:
+        out_channels: Channels of every output.
+        out_strides: Stride of every output map; empty for outputs that are vectors.
+
+    Raises:
+        ValueError: A value that is not one of the choices; the message lists them.
+    """
+
+    out_channels: tuple[int, ...]
+    out_strides: tuple[int, ...]
+    # Name prefixes of weights that a classification checkpoint lacks by nature.
+    new_in_detection: ClassVar[tuple[str, ...]] = ('pyramid.',)
+
+    def __init__(
+        self,
+        *,
+        depth: int,
+        out_type: str,
+        out_indices: int | Sequence[int],
+        frozen_stages: int,
+        norm_eval: bool,
+        with_cp: bool,
+        init_cfg: dict | list[dict] | None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'out_type {out_type!r} is not one of {", ".join(OUT_TYPES)}')
+        self.out_type = out_type
+        self.out_indices = resolve_indices(out_indices, depth)
+        if out_type == 'pyramid' and len(self.out_indices) != 4:
+            raise ValueError(f'out_type pyramid needs four out_indices, not {out_indices}')
+        if out_type == 'cls_token' and self.out_indices != (depth - 1,):
+            raise ValueError(f'out_type cls_token reads the last block only; out_indices={out_indices} names others')
+        # Blocks behind the last output would never get a gradient, so they are not built.
+        self.num_blocks = self.out_indices[-1] + 1
+        if not (isinstance(frozen_stages, int) and -1 <= frozen_stages <= self.num_blocks):
+            raise ValueError(f'frozen_stages={frozen_stages} is not in [-1, {self.num_blocks}]')
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+
+    @property
+    @abstractmethod
+    def stages(self) -> list[list[nn.Module]]:
+        """What ``frozen_stages`` and layer decay count: the stem's modules first, then every block's."""
+
+    def init_weights(self) -> None:
+        """Apply ``init_cfg``: pretrained weights last, over whatever else it asks for."""
+        if self.is_init:
+            return
+        init_cfg = self.init_cfg
+        cfgs = [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or [])
+        self.init_cfg = [cfg for cfg in cfgs if cfg['type'] != 'Pretrained']
+        super().init_weights()
+        self.init_cfg = init_cfg
+        for cfg in cfgs:
+            if cfg['type'] == 'Pretrained':
+                load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
+
+    def train(self, mode: bool = True) -> 'Backbone':
+        """Set the mode, except that frozen parts, and BatchNorm under ``norm_eval``, stay in evaluation mode."""
+        super().train(mode)
+        self._freeze()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter, for layer-wise learning-rate decay.
+
+        Args:
+            param_name: The parameter's full name.
+            prefix: What precedes the backbone's own names in it, such as ``'backbone.'``.
+
+        Returns:
+            The depth, 0 for the stem, i + 1 for block i, and the greatest for everything behind the blocks or outside
+            the backbone; and the number of depths.
+        """
+        num_layers = len(self.stages) + 1
+        if param_name.startswith(prefix):
+            parameter = dict(self.named_parameters()).get(param_name[len(prefix) :])
+            for depth, modules in enumerate(self.stages):
+                if any(parameter is p for module in modules for p in module.parameters()):
+                    return depth, num_layers
+        return num_layers - 1, num_layers
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay should leave alone: norms, biases, affines, gammas, class token."""
+        return {
+            name
+            for name, parameter in self.named_parameters()
+            if parameter.ndim <= 1 or name == 'cls_token' or '.gamma_' in name
+        }
+
+    def _freeze(self) -> None:
+        for modules in self.stages[: self.frozen_stages + 1]:
+            for module in modules:
+                module.eval()
+                module.requires_grad_(False)

@@ -1,0 +1,106 @@
+"""Loading pretrained weights into a part of a model, with an account of what matched."""
+
+import logging
+import pickle
+from pathlib import Path
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from xvit_det.errors import InputError
+
+# Tried in this order when no prefix is given: bare weights, a detector or classifier, one wrapped for DDP.
+_PREFIXES = ('', 'backbone.', 'module.', 'module.backbone.')
+
+
+def read_state_dict(checkpoint: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint, and nothing else that unpickling could bring (``weights_only=True``).
+
+    Args:
+        checkpoint: A file or an http(s) address. Weights may lie at the top or under ``state_dict`` or ``model``.
+
+    Raises:
+        InputError: The file does not exist, is not a checkpoint, or holds no weights.
+    """
+    checkpoint = str(checkpoint)
+    try:
+        if checkpoint.startswith(('http://', 'https://')):
+            content = torch.hub.load_state_dict_from_url(checkpoint, map_location='cpu', weights_only=True)
+        else:
+            content = torch.load(checkpoint, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f'checkpoint {checkpoint} does not exist') from None
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f'checkpoint {checkpoint} cannot be read as PyTorch weights: {reason}') from error
+    for key in ('state_dict', 'model'):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    weights = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    if not weights:
+        raise InputError(f'checkpoint {checkpoint} holds no weights: no tensors at its top, state_dict or model')
+    return weights
+
+
+def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | None = None) -> dict[str, list[str]]:
+    """Load weights into ``module`` and log how many matched, were missing, and were unexpected.
+
+    Args:
+        module: What to load into, such as a backbone. Its attribute ``new_in_detection``, name prefixes, tells which
+            weights a classification checkpoint is not expected to hold.
+        checkpoint: See :func:`read_state_dict`.
+        prefix: What precedes the module's own names in the checkpoint. ``None``: the one of ``''``, ``'backbone.'``,
+            ``'module.'`` and ``'module.backbone.'`` under which most names match.
+
+    Returns:
+        Names under ``matched``, ``missing`` (in the module only) and ``unexpected`` (in the checkpoint only).
+
+    Raises:
+        InputError: Nothing matches, or a tensor has another shape than the module's.
+    """
+    weights = read_state_dict(checkpoint)
+    own = module.state_dict()
+    if prefix is None:
+        prefix = max(_PREFIXES, key=lambda p: sum(p + name in weights for name in own))
+    found = {name[len(prefix) :]: tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    report = {
+        'matched': [name for name in own if name in found],
+        'missing': [name for name in own if name not in found],
+        'unexpected': [name for name in found if name not in own],
+    }
+    kind = type(module).__name__
+    if not report['matched']:
+        raise InputError(
+            f'checkpoint {checkpoint} has no weight of {kind} under the prefix {prefix!r}: its names look like '
+            f'{", ".join(list(weights)[:3])}, those of {kind} like {", ".join(list(own)[:3])}'
+        )
+    for name in report['matched']:
+        if found[name].shape != own[name].shape:
+            raise InputError(
+                f'checkpoint {checkpoint} is of another architecture than this {kind}: {prefix}{name} has shape '
+                f'{tuple(found[name].shape)}, the model needs {tuple(own[name].shape)}'
+            )
+    module.load_state_dict({name: found[name] for name in report['matched']}, strict=False)
+    _log_report(kind, str(checkpoint), report, getattr(module, 'new_in_detection', ()))
+    return report
+
+
+def _log_report(kind: str, checkpoint: str, report: dict[str, list[str]], expected: tuple[str, ...]) -> None:
+    counts = ', '.join(f'{len(names)} {what}' for what, names in report.items())
+    print_log(f'{kind}: loaded {checkpoint}: {counts}', logger='current')
+    surprising = [name for name in report['missing'] if not name.startswith(expected or ('\0',))]
+    number = len(report['missing']) - len(surprising)
+    if number:
+        print_log(
+            f'{kind}: {number} of the missing weights belong to {", ".join(p.rstrip(".") for p in expected)}, which '
+            'classification weights lack: as expected, they start from scratch',
+            logger='current',
+        )
+    if surprising:
+        print_log(
+            f'{kind}: missing, start from scratch: {", ".join(surprising)}', logger='current', level=logging.WARNING
+        )
+    if report['unexpected']:
+        print_log(f'{kind}: unexpected, not used: {", ".join(report["unexpected"])}', logger='current')

@@ -1,0 +1,271 @@
+"""X-ViT: a vision transformer whose attention is linear in the number of tokens.
+
+"X-ViT: High Performance Linear Vision Transformer without Softmax" (arXiv 2109.14382, first called UFO-ViT). The paper
+leaves out depth, widths and heads, and no code was released: the table below is the one design found to meet all of the
+paper's published parameter and operation counts. The narrow attention width is part of it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from xvit_det.backbones.base import Backbone, resolve_arch
+from xvit_det.layers import (
+    Affine,
+    ClassAttentionBlock,
+    ConvStem,
+    DropPath,
+    FeaturePyramid,
+    FeedForward,
+    FourierPosition,
+    ImageExtents,
+    LocalPatchInteraction,
+    checkpoint,
+    map_to_tokens,
+    tokens_to_map,
+)
+from xvit_det.mixers import XNormAttention
+
+STRIDE = 16
+
+
+def _arch(embed_dims: int, depth: int, attn_dims: int, num_heads: int, layer_scale: float) -> dict:
+    return dict(
+        embed_dims=embed_dims,
+        depth=depth,
+        attn_dims=attn_dims,
+        num_heads=num_heads,
+        mlp_ratio=4,
+        num_class_layers=2,
+        layer_scale=layer_scale,
+    )
+
+
+class XViTBlock(nn.Module):
+    """XNorm attention, local patch interaction and perceptron, each with a pre-norm, an affine and a residual.
+
+    Args:
+        embed_dims, attn_dims, num_heads, kv_axis, gamma: See :class:`xvit_det.mixers.XNormAttention`.
+        hidden_dims: Width inside the perceptron.
+        layer_scale: Start value of the affines' alpha.
+        drop_path_rate: Probability of skipping a branch in training.
+        norm_cfg: The norm inside the local patch interaction.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        attn_dims: int,
+        num_heads: int,
+        hidden_dims: int,
+        layer_scale: float,
+        drop_path_rate: float,
+        norm_cfg: dict,
+        kv_axis: int,
+        gamma: float | None,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.attn = XNormAttention(embed_dims, attn_dims, num_heads, kv_axis=kv_axis, gamma=gamma)
+        self.affine1 = Affine(embed_dims, layer_scale)
+        self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.lpi = LocalPatchInteraction(embed_dims, norm_cfg)
+        self.affine2 = Affine(embed_dims, layer_scale)
+        self.norm3 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.mlp = FeedForward(embed_dims, hidden_dims)
+        self.affine3 = Affine(embed_dims, layer_scale)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor, size: tuple[int, int], valid: Tensor | None = None) -> Tensor:
+        """Tokens (B, N, C) of a map of ``size`` (h, w) -> (B, N, C). ``valid``: (B, N) bool, false at padding."""
+        x = x + self.drop_path(self.affine1(self.attn(self.norm1(x), valid)))
+        x = x + self.drop_path(self.affine2(self.lpi(self.norm2(x), size, valid)))
+        return x + self.drop_path(self.affine3(self.mlp(self.norm3(x))))
+
+
+@MODELS.register_module()
+class XViT(Backbone):
+    """The X-ViT backbone, for detection, segmentation and classification, at any image size.
+
+    Args:
+        arch: ``'tiny'``, ``'small'``, ``'medium'`` or ``'base'`` (or the initial), or a dict with the same keys:
+            ``embed_dims`` d, ``depth``, ``attn_dims`` e, ``num_heads``, ``mlp_ratio``, ``num_class_layers`` and
+            ``layer_scale``, the start value of the affines' alpha.
+        in_channels: Channels of the image.
+        out_type: ``'pyramid'``: four maps at strides 4, 8, 16, 32; ``'featmap'``: the plain stride-16 maps of
+            ``out_indices``; ``'cls_token'``: the class token (B, d) after class attention; ``'avg_featmap'``: the
+            normalised, averaged tokens (B, d) of ``out_indices``. Parameters that it does not use do not exist.
+        out_indices: Blocks to read, negative from the end. ``None``: four evenly spaced ones for ``'pyramid'`` (3, 5,
+            7, 11 at depth 12 and 7, 11, 15, 23 at depth 24), else the last.
+        drop_path_rate: Probability of skipping a residual branch in training, the same at every depth.
+        position: Add the Fourier position code.
+        kv_axis, gamma: See :class:`xvit_det.mixers.XNormAttention`.
+        mask_padding: Keep a padded batch's blank area out of the result, so that an image's maps do not depend on the
+            batch it is in. The area is given to ``forward`` or else recognised by its exact zeros, see
+            :meth:`xvit_det.layers.ImageExtents.from_zeros`. Exact with BatchNorm in evaluation mode; GroupNorm's
+            statistics still see the blank area.
+        frozen_stages, norm_eval, with_cp, init_cfg: See :class:`Backbone`.
+        norm_cfg: Norm of stem, local patch interaction and pyramid: ``BN``, ``SyncBN`` or ``GN``.
+
+    Raises:
+        ValueError: A value that is not one of the choices; the message lists them.
+    """
+
+    arch_zoo = {
+        'tiny': _arch(embed_dims=192, depth=24, attn_dims=96, num_heads=4, layer_scale=1e-5),
+        'small': _arch(embed_dims=384, depth=12, attn_dims=128, num_heads=8, layer_scale=1.0),
+        'medium': _arch(embed_dims=384, depth=24, attn_dims=128, num_heads=8, layer_scale=1e-5),
+        'base': _arch(embed_dims=512, depth=24, attn_dims=128, num_heads=8, layer_scale=1e-5),
+    }
+    arch_aliases = {name[0]: name for name in arch_zoo}
+
+    def __init__(
+        self,
+        *,
+        arch: str | dict = 'small',
+        in_channels: int = 3,
+        out_type: str = 'pyramid',
+        out_indices: int | Sequence[int] | None = None,
+        drop_path_rate: float = 0.0,
+        position: bool = True,
+        kv_axis: int = -2,
+        gamma: float | None = 1.0,
+        mask_padding: bool = False,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        settings = resolve_arch(arch, self.arch_zoo, self.arch_aliases)
+        depth, embed_dims = settings['depth'], settings['embed_dims']
+        if out_indices is None:
+            out_indices = pyramid_indices(depth) if out_type == 'pyramid' else -1
+        super().__init__(
+            depth=depth,
+            out_type=out_type,
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
+        )
+        norm_cfg = norm_cfg or dict(type='BN')
+        self.in_channels = in_channels
+        self.embed_dims = embed_dims
+        self.mask_padding = mask_padding
+        attention = dict(
+            attn_dims=settings['attn_dims'], num_heads=settings['num_heads'], kv_axis=kv_axis, gamma=gamma
+        )
+        sizes = dict(hidden_dims=int(settings['mlp_ratio'] * embed_dims), layer_scale=settings['layer_scale'])
+        self.stem = ConvStem(in_channels, embed_dims, STRIDE, norm_cfg)
+        self.position = FourierPosition(embed_dims) if position else None
+        self.blocks = nn.ModuleList(
+            XViTBlock(embed_dims, drop_path_rate=drop_path_rate, norm_cfg=norm_cfg, **attention, **sizes)
+            for _ in range(self.num_blocks)
+        )
+        if out_type == 'pyramid':
+            self.pyramid = FeaturePyramid(embed_dims, norm_cfg)
+        elif out_type == 'cls_token':
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
+            self.class_blocks = nn.ModuleList(
+                ClassAttentionBlock(embed_dims, **attention, **sizes) for _ in range(settings['num_class_layers'])
+            )
+        if out_type in ('cls_token', 'avg_featmap'):
+            self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.out_channels = (embed_dims,) * len(self.out_indices)
+        strides = {'pyramid': FeaturePyramid.strides, 'featmap': (STRIDE,) * len(self.out_indices)}
+        self.out_strides = strides.get(out_type, ())
+        self._reset_parameters()
+        self._freeze()
+
+    @property
+    def stages(self) -> list[list[nn.Module]]:
+        stem = [self.stem] if self.position is None else [self.stem, self.position]
+        return [stem, *([block] for block in self.blocks)]
+
+    def forward(self, x: Tensor, image_sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Compute the features of a batch of images.
+
+        Args:
+            x: Images (B, in_channels, H, W).
+            image_sizes: (B, 2) integers, the height and width in pixels that each image of a padded batch covers. Used
+                with ``mask_padding`` only; ``None``: found by the padding's zeros.
+
+        Returns:
+            A tuple, whatever its length: maps (B, d, h, w), or vectors (B, d), see ``out_type``.
+
+        Raises:
+            ValueError: ``x`` is not a batch of images with ``in_channels`` channels.
+        """
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f'input shape {tuple(x.shape)} is not (batch, {self.in_channels}, height, width)')
+        extents = self._extents(x, image_sizes)
+        features = self.stem(x, extents)
+        size = features.shape[-2:]
+        mask = None if extents is None else extents.mask(size, STRIDE)
+        valid = None if mask is None else mask.flatten(1)  # (B, 1, h, w) -> (B, N)
+        x = map_to_tokens(features)
+        if self.position is not None:
+            x = x + self.position(size, None if extents is None else extents.at_stride(STRIDE))
+        taps = []
+        for index, block in enumerate(self.blocks):
+            x = checkpoint(block, x, size, valid) if self._recompute else block(x, size, valid)
+            if index in self.out_indices:
+                taps.append(x)
+        return self._output(taps, size, valid, extents)
+
+    @property
+    def _recompute(self) -> bool:
+        return self.with_cp and self.training and torch.is_grad_enabled()
+
+    def _extents(self, x: Tensor, image_sizes: Tensor | None) -> ImageExtents | None:
+        if not self.mask_padding:
+            return None
+        if image_sizes is None:
+            return ImageExtents.from_zeros(x)
+        return ImageExtents(torch.as_tensor(image_sizes, device=x.device))
+
+    def _output(
+        self, taps: list[Tensor], size: tuple[int, int], valid: Tensor | None, extents: ImageExtents | None
+    ) -> tuple[Tensor, ...]:
+        if self.out_type == 'cls_token':
+            cls_token = self.cls_token.expand(len(taps[0]), -1, -1)
+            for block in self.class_blocks:
+                cls_token = block(cls_token, taps[0], valid)
+            return (self.norm(cls_token)[:, 0],)
+        if self.out_type == 'avg_featmap':
+            return tuple(_mean_token(self.norm(x), valid) for x in taps)
+        maps = [tokens_to_map(x, size) for x in taps]
+        return tuple(maps) if self.out_type == 'featmap' else self.pyramid(maps, extents)
+
+    def _reset_parameters(self) -> None:
+        """Linear layers and class token from a normal of deviation 0.02, as DeiT; the rest as PyTorch's defaults."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        if self.out_type == 'cls_token':
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
+
+
+def pyramid_indices(depth: int) -> tuple[int, ...]:
+    """The four blocks a pyramid reads: XCiT's 3, 5, 7, 11 at depth 12, in proportion at other depths.
+
+    Raises:
+        ValueError: Fewer than four blocks.
+    """
+    if depth < 4:
+        raise ValueError(f'out_type pyramid needs at least four blocks, not depth={depth}')
+    thirds = (depth // 3, depth // 2, -(-2 * depth // 3), depth)
+    return tuple(i - 1 for i in thirds)
+
+
+def _mean_token(x: Tensor, valid: Tensor | None) -> Tensor:
+    """(B, N, C) -> (B, C), over the valid tokens."""
+    if valid is None:
+        return x.mean(dim=1)
+    weight = valid.to(x.dtype)[..., None]
+    return (x * weight).sum(dim=1) / weight.sum(dim=1)

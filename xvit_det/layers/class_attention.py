@@ -1,0 +1,78 @@
+"""Class attention, after CaiT (arXiv 2103.17239), with XNorm in place of softmax."""
+
+import torch
+from torch import Tensor, nn
+
+from xvit_det.layers.affine import Affine
+from xvit_det.layers.feedforward import FeedForward
+from xvit_det.mixers.xnorm import check_heads, xnorm_attention, xnorm_gammas
+
+
+class ClassAttention(nn.Module):
+    """The class token's query looks at the class token and all patch tokens.
+
+    Args: as :class:`xvit_det.mixers.XNormAttention`.
+    """
+
+    def __init__(self, embed_dims: int, attn_dims: int, num_heads: int, kv_axis: int, gamma: float | None) -> None:
+        super().__init__()
+        check_heads(attn_dims, num_heads, kv_axis)
+        self.num_heads = num_heads
+        self.kv_axis = kv_axis
+        self.q = nn.Linear(embed_dims, attn_dims)
+        self.kv = nn.Linear(embed_dims, 2 * attn_dims)
+        self.gamma_q, self.gamma_kv = xnorm_gammas(num_heads, gamma)
+        self.proj = nn.Linear(attn_dims, embed_dims)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """(B, 1 + N, C), the class token first -> (B, 1, C). ``valid``: (B, 1 + N)."""
+        q = self.q(x[:, :1]).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, 1, e) -> (B, H, 1, c)
+        k, v = self.kv(x).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # 2 x (B, H, 1 + N, c)
+        gamma = None if self.gamma_q is None else self.gamma_q * self.gamma_kv
+        out = xnorm_attention(q, k, v, gamma, self.kv_axis, valid)
+        return self.proj(out.transpose(1, 2).flatten(2))  # (B, H, 1, c) -> (B, 1, C)
+
+
+class ClassAttentionBlock(nn.Module):
+    """Class attention and a perceptron on the class token; patch tokens are read, never written.
+
+    Args:
+        embed_dims, attn_dims, num_heads, kv_axis, gamma: As :class:`xvit_det.mixers.XNormAttention`.
+        hidden_dims: Width inside the perceptron.
+        layer_scale: Start value of the affines' alpha.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        attn_dims: int,
+        num_heads: int,
+        hidden_dims: int,
+        layer_scale: float,
+        kv_axis: int = -2,
+        gamma: float | None = 1.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.attn = ClassAttention(embed_dims, attn_dims, num_heads, kv_axis, gamma)
+        self.affine1 = Affine(embed_dims, layer_scale)
+        self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.mlp = FeedForward(embed_dims, hidden_dims)
+        self.affine2 = Affine(embed_dims, layer_scale)
+
+    def forward(self, cls_token: Tensor, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Update the class token.
+
+        Args:
+            cls_token: (B, 1, C).
+            x: Patch tokens (B, N, C).
+            valid: (B, N) bool, false at padded tokens.
+
+        Returns:
+            The new class token (B, 1, C).
+        """
+        if valid is not None:
+            valid = torch.cat((valid.new_ones(len(valid), 1), valid), dim=1)  # the class token always counts
+        both = self.norm1(torch.cat((cls_token, x), dim=1))
+        cls_token = cls_token + self.affine1(self.attn(both, valid))
+        return cls_token + self.affine2(self.mlp(self.norm2(cls_token)))

@@ -1,0 +1,31 @@
+"""Stochastic depth (arXiv 1603.09382)."""
+
+from torch import Tensor, nn
+
+
+class DropPath(nn.Module):
+    """In training, sets a residual branch of a whole image to zero with a probability, and scales up the others.
+
+    Args:
+        rate: Probability of dropping, in [0, 1).
+
+    Raises:
+        ValueError: ``rate`` is outside [0, 1).
+    """
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f'drop path rate {rate} is not in [0, 1)')
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, ...)."""
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        mask = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(keep) / keep
+        return x * mask
+
+    def extra_repr(self) -> str:
+        return f'rate={self.rate}'

@@ -1,0 +1,19 @@
+"""The transformer's two-layer perceptron."""
+
+from torch import Tensor, nn
+
+
+class FeedForward(nn.Sequential):
+    """Linear, GELU, Linear on every token alone.
+
+    Args:
+        embed_dims: Width C of the tokens.
+        hidden_dims: Width between the two layers.
+    """
+
+    def __init__(self, embed_dims: int, hidden_dims: int) -> None:
+        super().__init__(nn.Linear(embed_dims, hidden_dims), nn.GELU(), nn.Linear(hidden_dims, embed_dims))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        return super().forward(x)

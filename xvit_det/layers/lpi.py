@@ -1,0 +1,40 @@
+"""Local patch interaction, from XCiT (arXiv 2106.09681), Section 3.3."""
+
+from torch import Tensor, nn
+
+from xvit_det.layers.norm import build_norm
+from xvit_det.layers.tokens import map_to_tokens, tokens_to_map
+
+
+class LocalPatchInteraction(nn.Module):
+    """Depthwise 3x3, GELU, norm, depthwise 3x3: lets neighbouring patches talk, which XNorm attention does not.
+
+    Args:
+        embed_dims: Width C of the tokens.
+        norm_cfg: The norm between the convolutions, see :func:`build_norm`.
+    """
+
+    def __init__(self, embed_dims: int, norm_cfg: dict) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
+        self.act = nn.GELU()
+        self.norm = build_norm(norm_cfg, embed_dims)
+        self.conv2 = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
+
+    def forward(self, x: Tensor, size: tuple[int, int], valid: Tensor | None = None) -> Tensor:
+        """Convolve tokens as a map.
+
+        Args:
+            x: Tokens (B, N, C).
+            size: (h, w) with h·w = N.
+            valid: (B, N) bool; what the convolutions see at false tokens is zero, as beyond the border.
+
+        Returns:
+            Tokens (B, N, C).
+        """
+        mask = None if valid is None else valid[:, None].unflatten(2, size)  # (B, N) -> (B, 1, h, w)
+        x = tokens_to_map(x, size)
+        x = self.conv1(x if mask is None else x * mask)
+        x = self.norm(self.act(x))
+        x = self.conv2(x if mask is None else x * mask)
+        return map_to_tokens(x)

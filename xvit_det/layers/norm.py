@@ -1,0 +1,25 @@
+"""Normalisation of maps, chosen by an OpenMMLab ``norm_cfg``."""
+
+from torch import nn
+
+_NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm, 'GN': nn.GroupNorm}
+
+
+def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
+    """Build the norm of a map with ``channels`` channels.
+
+    Args:
+        norm_cfg: ``dict(type='BN' | 'SyncBN' | 'GN', ...)``; ``GN`` takes ``num_groups``, each the options of its
+            PyTorch class, and all of them OpenMMLab's ``requires_grad`` (default true).
+        channels: Number of channels.
+
+    Raises:
+        ValueError: An unknown type.
+    """
+    options = dict(norm_cfg)
+    kind = options.pop('type', None)
+    requires_grad = options.pop('requires_grad', True)
+    if kind not in _NORMS:
+        raise ValueError(f'norm_cfg type {kind!r} is not one of {", ".join(_NORMS)}')
+    norm = nn.GroupNorm(num_channels=channels, **options) if kind == 'GN' else _NORMS[kind](channels, **options)
+    return norm.requires_grad_(requires_grad)

@@ -1,0 +1,54 @@
+"""Padded batches: which part of the batch each image covers, and how to keep the rest out of the result."""
+
+import torch
+from torch import Tensor
+
+
+class ImageExtents:
+    """Height and width that each image covers from the top left corner of a padded batch.
+
+    Args:
+        sizes: (B, 2), height and width of each image in pixels, on the batch's device.
+    """
+
+    def __init__(self, sizes: Tensor) -> None:
+        self.sizes = sizes
+        # Known numbers spare the masks where nothing is padded; a compiled graph must not depend on them.
+        self._known = None if torch.compiler.is_compiling() else sizes.tolist()
+
+    @classmethod
+    def from_zeros(cls, x: Tensor) -> 'ImageExtents':
+        """Find the extents in a batch (B, C, H, W) whose padding, at the bottom and the right, is exactly zero.
+
+        This is what mmdet's ``DetDataPreprocessor`` makes with its default ``pad_value=0``: it pads after
+        normalisation, where a pixel equal to the (fractional) mean does not occur. An image of nothing but zeros counts
+        as covering the whole batch.
+        """
+        pixels = (x != 0).any(dim=1)  # (B, C, H, W) -> (B, H, W)
+        sizes = []
+        for axis in (2, 1):
+            seen = pixels.any(dim=axis)  # (B, H) or (B, W)
+            length = seen.shape[1]
+            extent = (seen * torch.arange(1, length + 1, device=x.device)).amax(dim=1)
+            sizes.append(torch.where(extent > 0, extent, length))
+        return cls(torch.stack(sizes, dim=1))
+
+    def at_stride(self, stride: int) -> Tensor:
+        """(B, 2): the extents on a map of that stride, ⌈H/stride⌉ and ⌈W/stride⌉."""
+        return (self.sizes + stride - 1) // stride
+
+    def mask(self, map_size: tuple[int, int], stride: int) -> Tensor | None:
+        """(B, 1, h, w) bool, true inside each image on a map of that size and stride; ``None`` if all of it is."""
+        h, w = map_size
+        if self._known and all(-(-a // stride) >= h and -(-b // stride) >= w for a, b in self._known):
+            return None
+        rows, columns = self.at_stride(stride).unbind(dim=1)
+        inside_rows = torch.arange(h, device=rows.device) < rows[:, None]  # (B, h)
+        inside_columns = torch.arange(w, device=rows.device) < columns[:, None]  # (B, w)
+        return inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
+
+
+def zero_padding(x: Tensor, extents: ImageExtents | None, stride: int) -> Tensor:
+    """Set what lies outside the images to zero in maps (B, C, h, w) of that stride; without extents, do nothing."""
+    mask = None if extents is None else extents.mask(x.shape[-2:], stride)
+    return x if mask is None else x * mask

@@ -1,0 +1,51 @@
+"""Position codes that fit any image size."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FourierPosition(nn.Module):
+    """Sines and cosines of the row and the column, projected to the tokens' width, as in XCiT (arXiv 2106.09681).
+
+    Rows and columns are counted from 1 and scaled to 2π over the map, so the code stretches with the image.
+
+    Args:
+        embed_dims: Width C of the tokens.
+        num_features: Features per axis, an even number.
+        temperature: Ratio of the longest to the shortest period.
+    """
+
+    def __init__(self, embed_dims: int, num_features: int = 32, temperature: float = 1e4) -> None:
+        super().__init__()
+        exponents = torch.arange(0, num_features, 2) / num_features
+        self.register_buffer('frequencies', temperature**-exponents, persistent=False)
+        self.proj = nn.Conv2d(2 * num_features, embed_dims, 1)
+
+    def forward(self, size: tuple[int, int], extents: Tensor | None = None) -> Tensor:
+        """Compute the code of a map.
+
+        Args:
+            size: (h, w) of the map.
+            extents: (B, 2), the rows and columns that each image of a padded batch covers; the code of each image is
+                scaled to these. ``None``: the whole map.
+
+        Returns:
+            (B, N, C), or (1, N, C) without ``extents``.
+        """
+        if extents is None:
+            extents = torch.tensor([size], device=self.frequencies.device)
+        # The projection of [row features, column features] is the sum of two projections, one per axis: a 1x1
+        # convolution over all h·w positions becomes two products over h and over w positions.
+        row_weight, column_weight = self.proj.weight.flatten(1).chunk(2, dim=1)  # (C, 2f, 1, 1) -> 2 x (C, f)
+        rows = F.linear(self._features(size[0], extents[:, 0]), row_weight, self.proj.bias)  # (B, h, C)
+        columns = F.linear(self._features(size[1], extents[:, 1]), column_weight)  # (B, w, C)
+        return (rows[:, :, None] + columns[:, None]).flatten(1, 2)  # (B, h, w, C) -> (B, N, C)
+
+    def _features(self, length: int, extent: Tensor) -> Tensor:
+        """Sine and cosine, interleaved, of ``length`` positions: (B,) -> (B, length, f)."""
+        position = torch.arange(1, length + 1, device=extent.device) * (2 * math.pi / extent[:, None])
+        angle = position[..., None] * self.frequencies  # (B, length, f/2)
+        return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(2).to(self.proj.weight.dtype)

@@ -1,0 +1,110 @@
+"""XNorm attention: softmax replaced by L2 norms, so that the cost is linear in the number of tokens.
+
+"X-ViT: High Performance Linear Vision Transformer without Softmax" (arXiv 2109.14382), Equations 3 to 5.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xvit_det.mixers.base import TokenMixer
+
+
+def unit_vectors(x: Tensor, dim: int) -> Tensor:
+    """Divide ``x`` by its L2 norm along ``dim``; a zero vector stays zero.
+
+    The squares are summed in float32 whatever the type of ``x``: in float16 they overflow from 256 on, and an epsilon
+    large enough to be seen there would distort small vectors.
+    """
+    return F.normalize(x.float(), dim=dim, eps=1e-12).to(x.dtype)
+
+
+def xnorm_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gamma: Tensor | None = None,
+    kv_axis: int = -2,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """``XN(q) · XN(kᵀ v)``: every query is read off one small matrix per head.
+
+    Args:
+        q: Queries (B, H, M, c).
+        k: Keys (B, H, N, c).
+        v: Values (B, H, N, c).
+        gamma: Product of both norms' scales, broadcastable to (B, H, c, c). ``None``: 1.
+        kv_axis: Axis of ``kᵀ v`` whose vectors get unit length: -2, the keys' axis as in Equation 4, which makes each
+            output a cosine times ``gamma``; or -1, the values' axis, which does not bound the output.
+        valid: (B, N), true at the keys that count. ``None``: all do.
+
+    Returns:
+        (B, H, M, c).
+    """
+    # kᵀv is normalised afterwards, so this factor changes nothing but its range: the sum over N tokens grows at least
+    # as sqrt(N) and would leave float16 on large images.
+    scale = k.shape[-2] ** -0.5
+    if valid is None:
+        k = k * scale
+    else:
+        k = k * (valid.to(k.dtype) * scale)[:, None, :, None]
+    kv = unit_vectors(k.transpose(-2, -1) @ v, dim=kv_axis)  # (B, H, c, N) @ (B, H, N, c) -> (B, H, c, c)
+    if gamma is not None:
+        kv = kv * gamma.to(kv.dtype)
+    return unit_vectors(q, dim=-1) @ kv
+
+
+def xnorm_gammas(num_heads: int, gamma: float | None) -> tuple[nn.Parameter | None, nn.Parameter | None]:
+    """One learnable scale per head for the queries and one for ``kᵀ v``, or none at all."""
+    if gamma is None:
+        return None, None
+    gamma_q, gamma_kv = (nn.Parameter(torch.full((1, num_heads, 1, 1), float(gamma))) for _ in range(2))
+    return gamma_q, gamma_kv
+
+
+def check_heads(attn_dims: int, num_heads: int, kv_axis: int) -> None:
+    """Raise a ``ValueError`` unless the width splits into the heads and the axis is one of the two."""
+    if attn_dims % num_heads:
+        raise ValueError(f'attn_dims={attn_dims} does not split into num_heads={num_heads} equal heads')
+    if kv_axis not in (-2, -1):
+        raise ValueError(f'kv_axis={kv_axis} is not -2 (the keys, as the paper) or -1 (the values)')
+
+
+class XNormAttention(TokenMixer):
+    """Multi-head XNorm self-attention with a narrow inner width.
+
+    Args:
+        embed_dims: Width C of the tokens.
+        attn_dims: Width e of q, k and v together; the output projection maps e back to C. ``None``: C.
+        num_heads: Number of heads H; each has e / H channels.
+        kv_axis: See :func:`xnorm_attention`.
+        gamma: Start value of the two learnable scales of every head; ``None`` leaves them out.
+
+    Raises:
+        ValueError: ``attn_dims`` is not a multiple of ``num_heads``, or ``kv_axis`` is neither -2 nor -1.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        attn_dims: int | None = None,
+        num_heads: int = 8,
+        *,
+        kv_axis: int = -2,
+        gamma: float | None = 1.0,
+    ) -> None:
+        super().__init__(embed_dims)
+        attn_dims = attn_dims or embed_dims
+        check_heads(attn_dims, num_heads, kv_axis)
+        self.num_heads = num_heads
+        self.kv_axis = kv_axis
+        self.qkv = nn.Linear(embed_dims, 3 * attn_dims)
+        self.gamma_q, self.gamma_kv = xnorm_gammas(num_heads, gamma)
+        self.proj = nn.Linear(attn_dims, embed_dims)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        # (B, N, 3e) -> (3, B, H, N, c)
+        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        gamma = None if self.gamma_q is None else self.gamma_q * self.gamma_kv
+        out = xnorm_attention(q, k, v, gamma, self.kv_axis, valid)
+        return self.proj(out.transpose(1, 2).flatten(2))  # (B, H, N, c) -> (B, N, e) -> (B, N, C)

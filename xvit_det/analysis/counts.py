@@ -1,5 +1,7 @@
 """Parameters and multiply-accumulate operations of a model."""
 
+import copy
+
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,20 +25,16 @@ def count_parameters(model: nn.Module, convention: str = 'all') -> int:
 def count_macs(model: nn.Module, size: int | tuple[int, int] = 224, in_channels: int = 3) -> int:
     """Count the multiply-accumulates of convolutions, linear layers and matrix products for one image.
 
-    Norms and activations are not counted, as in the papers. PyTorch's own counter does it, at half a floating-point
-    pair each.
+    Norms and activations are not counted, as in the papers. PyTorch's own counter does it, on a copy of the model that
+    has shapes but no numbers, so any size takes no time and no memory.
 
     Args:
-        model: A module that takes (1, in_channels, H, W). It runs once, in evaluation mode, where its parameters are.
+        model: A module that takes images (1, in_channels, H, W).
         size: Height and width in pixels, or one number for both.
         in_channels: Channels of the image.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    parameter = next(model.parameters())
-    image = torch.ones(1, in_channels, height, width, device=parameter.device, dtype=parameter.dtype)
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model(image)
-    model.train(was_training)
-    return counter.get_total_flops() // 2
+    shapes = copy.deepcopy(model).to('meta').eval().requires_grad_(False)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shapes(torch.empty(1, in_channels, height, width, device='meta'))
+    return counter.get_total_flops() // 2  # it counts a multiplication and an addition as two

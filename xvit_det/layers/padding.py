@@ -14,7 +14,7 @@ class ImageExtents:
     def __init__(self, sizes: Tensor) -> None:
         self.sizes = sizes
         # Known numbers spare the masks where nothing is padded; a compiled graph must not depend on them.
-        self._known = None if torch.compiler.is_compiling() else sizes.tolist()
+        self._known = None if torch.compiler.is_compiling() or sizes.is_meta else sizes.tolist()
 
     @classmethod
     def from_zeros(cls, x: Tensor) -> 'ImageExtents':

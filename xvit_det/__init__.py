@@ -1,5 +1,6 @@
 """Linear-attention vision backbones for OpenMMLab; importing the package registers them in MMEngine's registries."""
 
+from xvit_det import compat as compat  # first: it says what is missing, and fills what mmcv lacks
 from xvit_det.analysis import count_macs, count_parameters
 from xvit_det.backbones import XViT
 from xvit_det.errors import InputError

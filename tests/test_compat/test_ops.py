@@ -1,0 +1,273 @@
+"""The stand-in ops against independent definitions, and against mmcv's compiled ops where the environment has them."""
+
+import importlib
+from importlib.machinery import EXTENSION_SUFFIXES
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor
+
+from xvit_det.compat import mmcv_ext as ours
+
+mmcv_ops = pytest.importorskip('mmcv.ops', reason='mmcv is not installed')
+
+
+@pytest.fixture(scope='module')
+def compiled():
+    ext = importlib.import_module('mmcv._ext')
+    if not ext.__file__.endswith(tuple(EXTENSION_SUFFIXES)):
+        pytest.skip('mmcv has no compiled ops here; `make setup-compiled` builds them')
+    return ext
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def random_boxes(n: int, size: float = 60.0) -> tuple[Tensor, Tensor]:
+    corner = torch.rand(n, 2) * size
+    scores = (torch.rand(n) * 50).round() / 50  # with ties
+    return torch.cat([corner, corner + 1 + torch.rand(n, 2) * 30], 1), scores
+
+
+def random_rois(n: int, images: int) -> Tensor:
+    return torch.cat([torch.randint(images, (n, 1)).float(), random_boxes(n)[0]], 1)
+
+
+def plain_nms(boxes: Tensor, scores: Tensor, threshold: float, offset: int) -> list[int]:
+    """The definition, in float32: keep a box unless a better one that was kept overlaps it more than the threshold."""
+    b, kept = boxes.numpy(), []
+    side = np.float32(offset)
+    area = (b[:, 2] - b[:, 0] + side) * (b[:, 3] - b[:, 1] + side)
+    for i in sorted(range(len(b)), key=lambda i: -scores[i].item()):
+        for k in kept:
+            w = max(min(b[i, 2], b[k, 2]) - max(b[i, 0], b[k, 0]) + side, np.float32(0))
+            h = max(min(b[i, 3], b[k, 3]) - max(b[i, 1], b[k, 1]) + side, np.float32(0))
+            if w * h / (area[i] + area[k] - w * h) > np.float32(threshold):
+                break
+        else:
+            kept.append(i)
+    return kept
+
+
+class TestNMS:
+    @pytest.mark.parametrize('offset', [0, 1])
+    @pytest.mark.parametrize('threshold', [0.1, 0.5, 0.7])
+    def test_definition(self, threshold, offset):
+        boxes, scores = random_boxes(150)
+        assert ours.nms(boxes, scores, threshold, offset).tolist() == plain_nms(boxes, scores, threshold, offset)
+
+    def test_overlap_equal_to_the_threshold_is_kept(self):
+        boxes = torch.tensor([[0, 0, 10, 5.5], [0, 4.5, 10, 10]])  # overlap 10 of 100
+        assert len(ours.nms(boxes, torch.tensor([0.9, 0.8]), 0.1, 0)) == 2
+        assert len(ours.nms(boxes, torch.tensor([0.9, 0.8]), 0.09, 0)) == 1
+
+    def test_no_boxes(self):
+        assert ours.nms(torch.zeros(0, 4), torch.zeros(0), 0.5, 0).shape == (0,)
+
+    @pytest.mark.parametrize('threshold', [0.1, 0.3, 0.5, 0.7])
+    def test_equals_compiled(self, compiled, threshold):
+        for n in (0, 1, 300, 2000):
+            boxes, scores = random_boxes(n)
+            boxes = boxes.round()  # overlaps that are equal to the threshold occur
+            expected = compiled.nms(boxes, scores, iou_threshold=threshold, offset=0)
+            assert torch.equal(ours.nms(boxes, scores, iou_threshold=threshold, offset=0), expected)
+
+    def test_batched_nms_of_mmcv_keeps_classes_apart(self):
+        boxes, scores = torch.tensor([[0.0, 0, 10, 10]] * 3), torch.tensor([0.9, 0.8, 0.7])
+        dets, keep = mmcv_ops.batched_nms(boxes, scores, torch.tensor([0, 1, 0]), dict(type='nms', iou_threshold=0.5))
+        assert keep.tolist() == [0, 1] and dets.shape == (2, 5)
+
+
+class TestSoftNMS:
+    def test_linear_by_hand(self):
+        boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [20, 20, 30, 30]])  # overlaps of the first: 0.5 and 0
+        dets = torch.zeros(3, 5)
+        kept = ours.softnms(boxes, torch.tensor([0.9, 0.8, 0.5]), dets, 0.3, 0.5, 0.01, 1, 0)
+        assert kept.tolist() == [0, 2, 1]
+        assert torch.allclose(dets[:, 4], torch.tensor([0.9, 0.5, 0.4]))
+        assert torch.equal(dets[:, :4], boxes[kept])
+
+    def test_naive_is_hard_nms(self):
+        boxes = random_boxes(80)[0]
+        scores = torch.randperm(80) / 80 + 0.01  # no ties
+        kept = ours.softnms(boxes, scores, torch.zeros(80, 5), 0.4, 0.5, 1e-3, 0, 0)
+        assert torch.equal(kept, ours.nms(boxes, scores, 0.4, 0))
+
+    @pytest.mark.parametrize('offset', [0, 1])
+    @pytest.mark.parametrize('method', [0, 1, 2])
+    def test_equals_compiled(self, compiled, method, offset):
+        boxes = random_boxes(200)[0]
+        scores = torch.rand(200)
+        results = []
+        for ext in (ours, compiled):
+            dets = torch.zeros(200, 5)
+            kept = ext.softnms(boxes, scores, dets, 0.3, 0.5, 0.05, method, offset)
+            results.append((kept, dets[: len(kept)]))
+        assert torch.equal(results[0][0], results[1][0])
+        assert torch.allclose(results[0][1], results[1][1], rtol=1e-5)
+
+
+class TestRoIAlign:
+    @staticmethod
+    def gradient(ext, maps, rois, sizes, grad):
+        out = maps.new_zeros(len(rois), maps.shape[1], sizes['aligned_height'], sizes['aligned_width'])
+        back, empty = torch.zeros_like(maps), maps.new_zeros(0)
+        ext.roi_align_forward(maps, rois, out, empty, empty, **sizes)
+        ext.roi_align_backward(grad, rois, empty, empty, back, **sizes)
+        return out, back
+
+    def test_ramp(self):
+        """The mean of a linear function over a bin is its value in the bin's middle."""
+        y, x = torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing='ij')
+        maps = torch.stack([y, x])[None]
+        out = mmcv_ops.roi_align(maps, torch.tensor([[0.0, 4, 6, 12, 16]]), (5, 4), 1.0, 0, 'avg', True)[0]
+        # Pixel i covers [i, i + 1], so a coordinate c lies at index c - 0.5.
+        assert torch.allclose(out[0], (6 + 2 * (torch.arange(5) + 0.5) - 0.5)[:, None].expand(5, 4))
+        assert torch.allclose(out[1], (4 + 2 * (torch.arange(4) + 0.5) - 0.5)[None].expand(5, 4))
+
+    @pytest.mark.parametrize('aligned', [True, False])
+    def test_gradient(self, aligned):
+        maps = torch.rand(2, 2, 9, 8, dtype=torch.float64, requires_grad=True)
+        rois = torch.tensor([[0, 1.0, 1, 20, 14], [1, 5, 2, 9, 30]], dtype=torch.float64)
+        assert torch.autograd.gradcheck(lambda m: mmcv_ops.roi_align(m, rois, (3, 2), 0.25, 2, 'avg', aligned), maps)
+
+    def test_bfloat16(self):
+        maps, rois = torch.rand(1, 3, 16, 16).bfloat16(), random_rois(4, 1).bfloat16()
+        sizes = dict(aligned_height=3, aligned_width=3, spatial_scale=0.25, sampling_ratio=2, pool_mode=1, aligned=True)
+        low = self.gradient(ours, maps, rois, sizes, torch.ones(4, 3, 3, 3).bfloat16())
+        full = self.gradient(ours, maps.float(), rois.float(), sizes, torch.ones(4, 3, 3, 3))
+        assert low[0].dtype == low[1].dtype == torch.bfloat16
+        for a, b in zip(low, full, strict=True):
+            assert torch.equal(a, b.bfloat16())
+
+    def test_max_pooling_is_refused(self):
+        with pytest.raises(NotImplementedError, match='roi_align with pool_mode="max".*setup-compiled'):
+            mmcv_ext_max = dict(spatial_scale=1.0, sampling_ratio=0, pool_mode=0, aligned=True)
+            ours.roi_align_forward(*[torch.zeros(1)] * 5, aligned_height=1, aligned_width=1, **mmcv_ext_max)
+
+    @pytest.mark.parametrize('ratio', [0, 2])
+    @pytest.mark.parametrize('aligned', [True, False])
+    def test_equals_compiled(self, compiled, ratio, aligned):
+        maps, rois, grad = torch.randn(2, 8, 30, 25), random_rois(60, 2) * 2, torch.randn(60, 8, 7, 7)
+        rois[:, 0] /= 2
+        sizes = dict(aligned_height=7, aligned_width=7, spatial_scale=0.25, sampling_ratio=ratio, pool_mode=1)
+        a, b = (self.gradient(ext, maps, rois, dict(sizes, aligned=aligned), grad) for ext in (ours, compiled))
+        assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+
+
+class TestFocalLoss:
+    """mmcv compiles these for GPUs only, so torchvision's loss and autograd are the reference."""
+
+    def test_sigmoid(self):
+        logits = torch.randn(12, 5, dtype=torch.float64, requires_grad=True)
+        target = torch.randint(6, (12,))  # 5 is the background
+        one_hot = F.one_hot(target, 6)[:, :5].double()
+        for weight in (None, torch.tensor([1.0, 2, 3, 4, 5, 6]).double()):
+            expected = torchvision.ops.sigmoid_focal_loss(logits, one_hot, alpha=0.3, gamma=1.5, reduction='none')
+            if weight is not None:
+                expected = expected * weight[target][:, None]
+            empty = logits.new_empty(0)
+            loss, grad = torch.zeros_like(logits), torch.zeros_like(logits)
+            args = (logits.detach(), target, empty if weight is None else weight)
+            ours.sigmoid_focal_loss_forward(*args, loss, gamma=1.5, alpha=0.3)
+            ours.sigmoid_focal_loss_backward(*args, grad, gamma=1.5, alpha=0.3)
+            assert torch.allclose(loss, expected)
+            assert torch.allclose(grad, torch.autograd.grad(expected.sum(), logits)[0])
+
+    def test_softmax(self):
+        logits = torch.randn(12, 5, dtype=torch.float64, requires_grad=True)
+        target = torch.randint(5, (12,))
+        p = logits.softmax(1)
+        picked = p[torch.arange(12), target]
+        expected = -0.3 * (1 - picked) ** 1.5 * picked.log()
+        expected = torch.where(torch.arange(12) < 10, expected, 0)  # the last two are ignored
+        target[10:] = -1
+        args, loss, grad = (p.detach(), target, p.new_empty(0)), torch.zeros(12).double(), torch.zeros_like(p)
+        ours.softmax_focal_loss_forward(*args, loss, gamma=1.5, alpha=0.3)
+        ours.softmax_focal_loss_backward(*args, torch.zeros(12).double(), grad, gamma=1.5, alpha=0.3)
+        assert torch.allclose(loss, expected)
+        assert torch.allclose(grad, torch.autograd.grad(expected.sum(), logits)[0])
+
+    def test_saturated_logits_are_finite(self):
+        logits, target = torch.tensor([[200.0, -200.0]]), torch.tensor([1])
+        loss, grad = torch.zeros(1, 2), torch.zeros(1, 2)
+        ours.sigmoid_focal_loss_forward(logits, target, torch.empty(0), loss, 2.0, 0.25)
+        ours.sigmoid_focal_loss_backward(logits, target, torch.empty(0), grad, 2.0, 0.25)
+        assert loss.isfinite().all() and grad.isfinite().all()
+
+
+class TestDeformConv:
+    GEOMETRY = dict(stride=(2, 1), padding=(1, 2), dilation=(1, 2))
+
+    def inputs(self, modulated: bool, dtype=torch.float64) -> list[Tensor]:
+        x, weight = torch.randn(2, 4, 7, 6, dtype=dtype), torch.randn(6, 2, 3, 3, dtype=dtype)  # two groups
+        offset = torch.randn(2, 2 * 18, 4, 6, dtype=dtype)  # two offset groups
+        mask = [torch.rand(2, 2 * 9, 4, 6, dtype=dtype)] if modulated else []
+        bias = [torch.randn(6, dtype=dtype)] if modulated else []
+        return [t.requires_grad_() for t in (x, offset, *mask, weight, *bias)]
+
+    def apply(self, *tensors: Tensor) -> Tensor:
+        op = mmcv_ops.modulated_deform_conv2d if len(tensors) == 5 else mmcv_ops.deform_conv2d
+        return op(*tensors, *self.GEOMETRY.values(), 2, 2)
+
+    @pytest.mark.parametrize('modulated', [True, False])
+    def test_without_offsets_it_is_a_convolution(self, modulated):
+        tensors = self.inputs(modulated)
+        tensors[1] = torch.zeros_like(tensors[1])
+        if modulated:
+            tensors[2] = torch.ones_like(tensors[2])
+        x, weight, bias = tensors[0], tensors[3 if modulated else 2], tensors[4] if modulated else None
+        assert torch.allclose(self.apply(*tensors), F.conv2d(x, weight, bias, groups=2, **self.GEOMETRY))
+
+    @pytest.mark.parametrize('modulated', [True, False])
+    def test_gradient(self, modulated):
+        assert torch.autograd.gradcheck(self.apply, self.inputs(modulated))
+
+    def test_without_bias(self):
+        x, offset, mask, weight, bias = self.inputs(True)
+        out = self.apply(x, offset, mask, weight, None)
+        assert torch.allclose(out + bias.detach()[:, None, None], self.apply(x, offset, mask, weight, bias))
+        assert all(g is not None for g in torch.autograd.grad(out.sum(), (x, offset, mask, weight)))
+
+    @pytest.mark.parametrize('modulated', [True, False])
+    def test_equals_compiled(self, compiled, modulated, monkeypatch):
+        tensors, results = self.inputs(modulated, torch.float32), []
+        module = importlib.import_module(f'mmcv.ops.{"modulated_" * modulated}deform_conv')
+        for ext in (ours, compiled):
+            monkeypatch.setattr(module, 'ext_module', ext)
+            out = self.apply(*tensors)
+            results.append([out, *torch.autograd.grad((out * out.detach()).sum(), tensors)])
+        for a, b in zip(*results, strict=True):
+            assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+class TestDeformAttention:
+    SHAPES = torch.tensor([[6, 5], [3, 2]])
+    STARTS = torch.tensor([0, 30])
+
+    def inputs(self) -> list[Tensor]:
+        value = torch.randn(2, 36, 2, 4, dtype=torch.float64)
+        locations = torch.rand(2, 3, 2, 2, 3, 2, dtype=torch.float64) * 1.2 - 0.1  # some outside
+        weights = torch.rand(2, 3, 2, 2, 3, dtype=torch.float64)
+        return [t.requires_grad_() for t in (value, locations, weights)]
+
+    def apply(self, value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        function = mmcv_ops.multi_scale_deform_attn.MultiScaleDeformableAttnFunction
+        return function.apply(value, self.SHAPES, self.STARTS, locations, weights, 64)
+
+    @pytest.fixture(autouse=True)
+    def stand_in(self, monkeypatch):
+        monkeypatch.setattr(mmcv_ops.multi_scale_deform_attn, 'ext_module', ours)
+
+    def test_equals_mmcv_on_cpu(self):
+        value, locations, weights = self.inputs()
+        reference = mmcv_ops.multi_scale_deform_attn.multi_scale_deformable_attn_pytorch
+        assert torch.allclose(self.apply(value, locations, weights), reference(value, self.SHAPES, locations, weights))
+
+    def test_gradient(self):
+        assert torch.autograd.gradcheck(self.apply, self.inputs())

@@ -1,0 +1,51 @@
+"""Shapes as a data set of mmdet, for ``type='ShapesDataset'`` in a config."""
+
+from mmdet.datasets import CocoDataset
+from mmengine.registry import DATASETS
+
+from xvit_det.errors import InputError
+from xvit_det.datasets.shapes.drawing import CLASSES, PALETTE
+from xvit_det.datasets.shapes.folder import SPLITS, ShapesSpec, annotation_file, ensure_shapes, image_folder
+
+
+@DATASETS.register_module()
+class ShapesDataset(CocoDataset):
+    """Drawn scenes of circles, squares, triangles, stars, crosses and rings with their visible masks.
+
+    The folder is written on first use as by ``python -m xvit_det.datasets.shapes``, then read like any COCO folder.
+
+    Args:
+        split: ``'train'`` or ``'val'``.
+        data_root: The COCO folder. Relative paths start at the working directory, as with every mmdet data set.
+        num_train: Training images of the folder.
+        num_val: Validation images of the folder.
+        size: Side of an image in pixels.
+        seed: Other seeds draw other scenes. A folder with other numbers or another seed is refused, not reused.
+        **kwargs: As for mmdet's ``CocoDataset``; ``ann_file`` and ``data_prefix`` are set here.
+
+    Raises:
+        InputError: If the split is unknown or `data_root` holds something else.
+    """
+
+    METAINFO = {'classes': CLASSES, 'palette': list(PALETTE)}
+
+    def __init__(
+        self,
+        *,
+        split: str = 'train',
+        data_root: str = 'data/shapes',
+        num_train: int = ShapesSpec.num_train,
+        num_val: int = ShapesSpec.num_val,
+        size: int = ShapesSpec.size,
+        seed: int = ShapesSpec.seed,
+        **kwargs,
+    ) -> None:
+        if split not in SPLITS:
+            raise InputError(f'Shapes has the splits {", ".join(SPLITS)}, not {split!r}.')
+        folder = ensure_shapes(data_root, ShapesSpec(num_train, num_val, size, seed))
+        super().__init__(
+            data_root=str(folder),
+            ann_file=annotation_file(split),
+            data_prefix={'img': image_folder(split)},
+            **kwargs,
+        )

@@ -1,0 +1,197 @@
+"""Write drawn scenes as a folder in COCO's layout, whole or not at all."""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from xvit_det.errors import InputError
+from xvit_det.datasets.shapes.drawing import CLASSES, Dice, draw_scene
+
+SPLITS = ('train', 'val')
+_STAMP = 'shapes.json'
+_CATEGORIES = [{'id': i, 'name': name, 'supercategory': 'shape'} for i, name in enumerate(CLASSES, start=1)]
+
+
+@dataclass(frozen=True)
+class ShapesSpec:
+    """What decides every pixel and annotation of a Shapes folder.
+
+    Args:
+        num_train: Training images.
+        num_val: Validation images.
+        size: Side of an image in pixels, at least 64.
+        seed: Any whole number from 0.
+        version: Version of the drawing code, raised whenever its pictures change.
+
+    Raises:
+        InputError: If a number is too small.
+    """
+
+    num_train: int = 400
+    num_val: int = 100
+    size: int = 192
+    seed: int = 0
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (('num_train', 1), ('num_val', 1), ('size', 64), ('seed', 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise InputError(f'Shapes: {name} must be a whole number of at least {least}, not {value!r}.')
+
+    @property
+    def folder_name(self) -> str:
+        """A name that differs for every specification, such as ``v1_400+100_192px_seed0``."""
+        return f'v{self.version}_{self.num_train}+{self.num_val}_{self.size}px_seed{self.seed}'
+
+
+def annotation_file(split: str) -> str:
+    """Where COCO keeps a split's annotations, relative to the folder."""
+    return f'annotations/instances_{split}2017.json'
+
+
+def image_folder(split: str) -> str:
+    """Where COCO keeps a split's images, relative to the folder."""
+    return f'{split}2017/'
+
+
+def ensure_shapes(folder: str | Path, spec: ShapesSpec) -> Path:
+    """Make sure that `folder` holds the scenes of `spec`; draw and write them if it does not exist.
+
+    The scenes are written beside it and renamed into place at the end, so an interrupted run leaves nothing behind
+    that looks finished, and several processes (ranks of one training) may call this at once: the first to finish wins,
+    and the others, which drew the same scenes, use its folder.
+
+    Args:
+        folder: The COCO folder, made with its parents.
+        spec: Which scenes.
+
+    Returns:
+        The folder's path.
+
+    Raises:
+        InputError: If the folder holds anything but the scenes of `spec`.
+    """
+    folder = Path(folder)
+    if _is_free(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
+        try:
+            _write(draft, spec)
+            draft.chmod(0o777 & ~_umask())
+            draft.rename(folder)
+        except OSError:
+            if _is_free(folder):  # Not lost to another process: a full disk, say.
+                raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    _check(folder, spec)
+    return folder
+
+
+def _is_free(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _umask() -> int:
+    """The process's file mode mask, which `mkdtemp` ignores; reading it means setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _check(folder: Path, spec: ShapesSpec) -> None:
+    try:
+        found = json.loads((folder / _STAMP).read_text())
+    except (OSError, ValueError):
+        raise InputError(
+            f'{folder} exists but is no Shapes folder (it has no {_STAMP}): name another folder.'
+        ) from None
+    if found != asdict(spec):
+        raise InputError(
+            f'{folder} holds other Shapes ({_words(found)}) than asked for ({_words(asdict(spec))}): '
+            'name another folder, or delete this one to draw them anew.'
+        )
+
+
+def _words(spec: dict) -> str:
+    return ', '.join(f'{name} {value}' for name, value in spec.items())
+
+
+def _write(folder: Path, spec: ShapesSpec) -> None:
+    (folder / 'annotations').mkdir()
+    for split in SPLITS:
+        (folder / image_folder(split)).mkdir()
+        coco = {
+            'info': {'description': f'Shapes, drawn scenes ({_words(asdict(spec))}), {split} split', 'version': '1'},
+            'licenses': [],
+            'images': [],
+            'annotations': [],
+            'categories': _CATEGORIES,
+        }
+        count = spec.num_train if split == 'train' else spec.num_val
+        for image_id in range(1, count + 1):
+            # A scene depends on its own number only: asking for more images keeps the first ones.
+            scene = draw_scene(Dice(spec.seed, SPLITS.index(split), image_id), spec.size)
+            name = f'{image_id:012d}.png'
+            if not cv2.imwrite(str(folder / image_folder(split) / name), scene.image[..., ::-1]):
+                raise OSError(f'Could not write the image {name} into {folder}.')
+            coco['images'].append({'id': image_id, 'file_name': name, 'width': spec.size, 'height': spec.size})
+            for index, shape in enumerate(scene.shapes, start=1):
+                annotation = {'id': len(coco['annotations']) + 1, 'image_id': image_id}
+                annotation |= _annotate(scene.owner == index, shape.kind, shape.crowd)
+                coco['annotations'].append(annotation)
+        (folder / annotation_file(split)).write_text(json.dumps(coco, separators=(',', ':')))
+    (folder / _STAMP).write_text(json.dumps(asdict(spec)))
+
+
+def _annotate(mask: np.ndarray, kind: str, crowd: bool) -> dict:
+    """COCO's fields for one visible mask (H, W)."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return {
+        'category_id': CLASSES.index(kind) + 1,
+        'bbox': [x, y, width, height],
+        'area': int(mask.sum()),
+        'iscrowd': int(crowd),
+        'segmentation': run_lengths(mask) if crowd else polygons(mask),
+    }
+
+
+def run_lengths(mask: np.ndarray) -> dict:
+    """COCO's uncompressed run-length code of a mask (H, W): lengths of runs down the columns, zeros first."""
+    flat = np.concatenate(([0], mask.ravel(order='F').astype(np.int8), [1 - mask[-1, -1]]))
+    edges = np.flatnonzero(np.diff(flat))
+    counts = np.diff(np.concatenate(([0], edges)))
+    return {'size': list(mask.shape), 'counts': counts.tolist()}
+
+
+def polygons(mask: np.ndarray) -> list[list[int]]:
+    """COCO polygons ``[x1, y1, x2, y2, ...]`` along the pixel edges of a mask, which fill to exactly this mask.
+
+    Args:
+        mask: (H, W) of bool.
+
+    Returns:
+        One polygon for each part. COCO's polygons have no holes, so a part with a hole is cut in two through it.
+    """
+    # With each pixel doubled, a contour through pixel centres runs at 2x on a left edge and at 2x + 1 on a right one;
+    # halving upwards puts both onto the edges x and x + 1.
+    doubled = mask.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    for contour, (*_, parent) in zip(contours, hierarchy.reshape(-1, 4) if contours else (), strict=True):
+        if parent >= 0:
+            cut = int(contour[:, 0, 0].min() + contour[:, 0, 0].max() + 2) // 4
+            left = np.arange(mask.shape[1]) < cut
+            return polygons(mask & left) + polygons(mask & ~left)
+    return [_without_repeats((contour[:, 0] + 1) // 2).ravel().tolist() for contour in contours]
+
+
+def _without_repeats(points: np.ndarray) -> np.ndarray:
+    """Drop points (P, 2) that equal the one before them, around the closed curve."""
+    return points[(points != np.roll(points, 1, axis=0)).any(axis=1)]

@@ -1,0 +1,42 @@
+"""Mixed precision where the machine has it, plain training where it has not, from one and the same config."""
+
+from typing import Any
+
+import torch
+from mmengine.device import is_cuda_available, is_mlu_available, is_musa_available, is_npu_available
+from mmengine.logging import print_log
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+
+
+def amp_available() -> bool:
+    """Whether mmengine's ``AmpOptimWrapper`` accepts this machine; it refuses a CPU."""
+    return is_cuda_available() or is_npu_available() or is_mlu_available() or is_musa_available()
+
+
+def amp_dtype() -> str:
+    """``'bfloat16'`` where the GPU computes in it itself (it cannot overflow where float32 does not), else
+    ``'float16'``."""
+    native = is_cuda_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return 'bfloat16' if native else 'float16'
+
+
+@OPTIM_WRAPPERS.register_module()
+def AutoAmpOptimWrapper(  # noqa: N802 (named in configs like the wrappers that it returns)
+    dtype: str | None = None, loss_scale: Any = None, **kwargs: Any
+) -> OptimWrapper:
+    """Build an ``AmpOptimWrapper`` on an accelerator, or an ``OptimWrapper`` and one line of notice on a CPU.
+
+    Args:
+        dtype: ``'bfloat16'`` or ``'float16'``; by default what :func:`amp_dtype` finds.
+        loss_scale: as in ``AmpOptimWrapper``; by default dynamic for float16 and 1 for bfloat16, whose gradients
+            need no scaling. (A scaler of 1, not none at all: checkpoints then resume under either type.)
+        **kwargs: of ``OptimWrapper``: ``optimizer``, ``accumulative_counts``, ``clip_grad``.
+    """
+    if not amp_available():
+        print_log('No GPU here: training in float32 instead of mixed precision.', logger='current')
+        return OptimWrapper(**kwargs)
+    dtype = dtype or amp_dtype()
+    if loss_scale is None:
+        loss_scale = 1.0 if dtype == 'bfloat16' else 'dynamic'
+    return AmpOptimWrapper(dtype=dtype, loss_scale=loss_scale, **kwargs)

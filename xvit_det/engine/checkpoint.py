@@ -1,0 +1,39 @@
+"""Checkpoints given on the command line: read without running their code, and refused when of another model."""
+
+from mmengine.logging import print_log
+from torch import nn
+
+from xvit_det.backbones.pretrained import read_state_dict
+from xvit_det.errors import InputError
+
+
+def check_checkpoint(model: nn.Module, path: str, complete: bool = True) -> None:
+    """Compare a checkpoint's weights with a model's, before mmengine loads what fits and goes on without the rest.
+
+    Args:
+        model: The built model; wrappers that keep it in ``module`` (DDP, test-time augmentation) are looked through.
+        path: File or http(s) address of the checkpoint.
+        complete: Whether all of the model's weights must be in it, as for testing and resuming; otherwise one will do,
+            as for fine-tuning from another task.
+
+    Raises:
+        InputError: The file is missing or unreadable, or of another architecture.
+    """
+    while hasattr(model, 'module'):
+        model = model.module
+    given = {name.removeprefix('module.'): tensor.shape for name, tensor in read_state_dict(path).items()}
+    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    missing = [name for name in own if name not in given]
+    unexpected = [name for name in given if name not in own]
+    reshaped = [name for name in own if name in given and own[name] != given[name]]
+    matched = len(own) - len(missing) - len(reshaped)
+    counts = f'{matched} of {len(own)} weights matched, {len(missing)} missing, {len(unexpected)} unexpected'
+    if reshaped:
+        counts += f', {len(reshaped)} of another shape'
+    if not matched or (complete and (missing or reshaped)):
+        examples = [f'{name}: {tuple(given[name])} instead of {tuple(own[name])}' for name in reshaped[:1]]
+        examples += [f'missing {name}' for name in missing[:1]] + [f'unexpected {name}' for name in unexpected[:1]]
+        raise InputError(
+            f'checkpoint {path} is of another architecture than the config: {counts} ({"; ".join(examples)})'
+        )
+    print_log(f'Checkpoint {path}: {counts}.', logger='current')

@@ -86,4 +86,4 @@ def test_pkg_resources_answers_what_mmengine_asks(monkeypatch):
     with pytest.raises(pkg_resources.DistributionNotFound):
         pkg_resources.get_distribution('no-such-distribution')
     monkeypatch.setitem(sys.modules, 'pkg_resources', pkg_resources)
-    assert Path(importlib.import_module('mmengine.utils').get_installed_path('torch')).name == 'torch'
+    assert Path(importlib.import_module('mmengine.utils').get_installed_path('rich')).name == 'rich'

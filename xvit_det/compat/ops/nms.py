@@ -6,7 +6,10 @@ from torch import Tensor
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Return indices of the boxes (N, 4) kept, best first; ``offset=1`` counts a box's last pixel as inside."""
+    """Return indices of the boxes (N, 4) kept, best first; ``offset=1`` counts a box's last pixel as inside.
+
+    Of boxes with equal scores, the one given first comes first, here and below; in mmcv their order is arbitrary.
+    """
     # mmcv compares in float32, where an overlap of 1/10 is not above a threshold of 0.1; in double it is.
     threshold = torch.tensor(iou_threshold, dtype=torch.float32).item()
     return torchvision.ops.nms(_grown(boxes.float(), offset), scores.float(), threshold)
@@ -26,10 +29,7 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Soft-NMS; ``method`` 0: naive, 1: linear, 2: gaussian. Fills ``dets`` (N, 5), returns the indices of its rows.
-
-    Of boxes with equal scores, the one given first comes first.
-    """
+    """Soft-NMS; ``method`` 0: naive, 1: linear, 2: gaussian. Fills ``dets`` (N, 5), returns the indices of its rows."""
     left = torch.arange(len(boxes), device=boxes.device)  # boxes not yet taken, in the order given
     grown, scores = _grown(boxes, offset), scores.clone()
     taken: list[Tensor] = []

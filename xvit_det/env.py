@@ -1,0 +1,186 @@
+"""The environment report for bug reports: ``python -m xvit_det.env``.
+
+It says which distribution provides each module, whether torch and torchvision fit together, where mmcv's ops come from,
+what devices there are, and for each feature whether it works here and, if not, what to do.
+"""
+
+import argparse
+import importlib
+import json
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+
+import torch
+
+import xvit_det
+
+FAMILY = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain')
+LIBRARIES = ('torch', 'torchvision', 'numpy', 'cv2', 'pycocotools')
+INSTALL = "`make setup`, or `pip install 'xvit_det[onedl]'`"
+
+
+@dataclass
+class Verdict:
+    """Whether one feature works here; ``note`` says from what, or what to do."""
+
+    works: bool
+    note: str
+
+
+@dataclass
+class Report:
+    """All that ``python -m xvit_det.env`` prints."""
+
+    system: dict[str, str]
+    modules: dict[str, str]
+    devices: dict[str, str]
+    features: dict[str, Verdict] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def providers() -> dict[str, list[str]]:
+    """For each module of interest, the installed distributions that say they provide it, as ``name version``."""
+    found = packages_distributions()
+    return {name: [f'{d} {version(d)}' for d in sorted(set(found.get(name, [])))] for name in (*FAMILY, *LIBRARIES)}
+
+
+def family_warnings(modules: dict[str, list[str]]) -> list[str]:
+    """Warn where both OpenMMLab families, or two distributions of one module, are installed over each other."""
+    warnings = []
+    installed = {d.split()[0] for name in FAMILY for d in modules[name]}
+    onedl = sorted(d for d in installed if d.startswith('onedl'))
+    official = sorted(installed - set(onedl))
+    if onedl and official:
+        warnings.append(
+            f'Both OpenMMLab families are installed ({", ".join(onedl)} and {", ".join(official)}) and have '
+            "overwritten each other's files: start from a new environment with one of them."
+        )
+    for name in ('mmcv', 'cv2'):
+        if len(modules[name]) > 1:
+            warnings.append(
+                f'{" and ".join(modules[name])} both install the module {name}: uninstall both, then install one.'
+            )
+    return warnings
+
+
+def attempt(action: Callable[[], str], remedy: str) -> Verdict:
+    """Run an action that returns what it found; an exception makes the feature unavailable."""
+    try:
+        return Verdict(True, action())
+    except Exception as error:  # whatever a broken installation raises belongs into the report
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return Verdict(False, f'{reason} -> {remedy}')
+
+
+def torchvision_works() -> str:
+    """Call an operator: a torchvision built for another torch imports its Python part all the same."""
+    import torchvision
+
+    torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
+    return f'torchvision {torchvision.__version__} fits torch {torch.__version__}'
+
+
+def ops_work() -> str:
+    """Run mmcv's NMS, whoever serves it."""
+    ops = importlib.import_module('mmcv.ops')
+    ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
+    path = importlib.import_module('mmcv._ext').__file__
+    compiled = path.endswith(tuple(EXTENSION_SUFFIXES))
+    return f'compiled, {path}' if compiled else 'served by torchvision (rarer ops need `make setup-compiled`)'
+
+
+def models_of(package: str) -> Callable[[], str]:
+    """An action that imports all models of a package and counts the registered ones."""
+
+    def action() -> str:
+        importlib.import_module(f'{package}.models')
+        registry = importlib.import_module(f'{package}.registry').MODELS
+        return f'{package} {importlib.import_module(package).__version__} with {len(registry.module_dict)} modules'
+
+    return action
+
+
+def device_report() -> dict[str, str]:
+    """The accelerators, and the precision that ``--amp`` can use on each device."""
+    devices = {'cpu': f'{platform.machine()}, {torch.get_num_threads()} threads'}
+    for i in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(i).total_memory / 2**30
+        bf16 = 'bfloat16 and float16' if torch.cuda.is_bf16_supported() else 'float16'
+        devices[f'cuda:{i}'] = f'{torch.cuda.get_device_name(i)}, {memory:.0f} GiB, {bf16}'
+    if torch.backends.mps.is_available():
+        devices['mps'] = 'Apple GPU'
+    return devices
+
+
+def package_version() -> str:
+    try:
+        return f'xvit_det {version("xvit_det")}'
+    except PackageNotFoundError:
+        return f'{xvit_det.__version__}, not installed, from {xvit_det.__path__[0]}'
+
+
+def collect() -> Report:
+    """Look at everything; takes some seconds, as it imports what is installed."""
+    found = providers()
+    report = Report(
+        system={'Python': f'{platform.python_version()} at {sys.executable}', 'System': platform.platform()},
+        modules={'xvit_det': package_version()} | {k: ', '.join(v) or 'not installed' for k, v in found.items()},
+        devices=device_report(),
+        warnings=family_warnings(found),
+    )
+    pair = 'install a matching pair: torch 2.N goes with torchvision 0.(N+15); ' + INSTALL
+    features = {
+        'backbones': Verdict(True, f'torch {torch.__version__}'),
+        'torchvision': attempt(torchvision_works, pair),
+        'mmcv ops': attempt(
+            ops_work, f'{INSTALL}; after a change of torch `make setup-compiled` rebuilds compiled ops'
+        ),
+        'detection': attempt(models_of('mmdet'), INSTALL),
+        'classification': attempt(models_of('mmpretrain'), INSTALL),
+    }
+    gpu = 'no CUDA device; training runs on the CPU'
+    if torch.version.cuda is None:
+        gpu = f'torch {torch.__version__} is built without CUDA; training runs on the CPU'
+    has_gpu = torch.cuda.is_available()
+    features['GPU'] = Verdict(has_gpu, f'CUDA {torch.version.cuda}' if has_gpu else gpu)
+    features['mixed precision'] = Verdict(
+        has_gpu, 'with --amp' if has_gpu else 'needs a GPU; --amp is ignored on a CPU'
+    )
+    report.features = features
+    return report
+
+
+def print_report(report: Report) -> None:
+    """Print plain aligned text, which survives being pasted anywhere."""
+    for title, rows in (('system', report.system), ('modules', report.modules), ('devices', report.devices)):
+        print(title)
+        for name, value in rows.items():
+            print(f'  {name:16} {value}')
+    print('features')
+    for name, verdict in report.features.items():
+        print(f'  {name:16} {"yes" if verdict.works else "no ":3}  {verdict.note}')
+    for warning in report.warnings:
+        print(f'WARNING: {warning}')
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the report; with ``--check``, return 1 unless detectors and classifiers can be built here."""
+    parser = argparse.ArgumentParser(prog='python -m xvit_det.env', description='Report the environment.')
+    parser.add_argument('--json', action='store_true', help='print JSON')
+    parser.add_argument('--check', action='store_true', help='exit with 1 unless detection and classification work')
+    args = parser.parse_args(argv)
+    report = collect()
+    if args.json:
+        print(json.dumps(asdict(report), indent=2))
+    else:
+        print_report(report)
+    needed = [report.features[name].works for name in ('torchvision', 'mmcv ops', 'detection', 'classification')]
+    return int(args.check and not (all(needed) and not report.warnings))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

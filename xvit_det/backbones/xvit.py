@@ -156,9 +156,7 @@ class XViT(Backbone):
         self.in_channels = in_channels
         self.embed_dims = embed_dims
         self.mask_padding = mask_padding
-        attention = dict(
-            attn_dims=settings['attn_dims'], num_heads=settings['num_heads'], kv_axis=kv_axis, gamma=gamma
-        )
+        attention = dict(attn_dims=settings['attn_dims'], num_heads=settings['num_heads'], kv_axis=kv_axis, gamma=gamma)
         sizes = dict(hidden_dims=int(settings['mlp_ratio'] * embed_dims), layer_scale=settings['layer_scale'])
         self.stem = ConvStem(in_channels, embed_dims, STRIDE, norm_cfg)
         self.position = FourierPosition(embed_dims) if position else None

@@ -12,13 +12,16 @@ from torch.utils import checkpoint as torch_checkpoint
 @contextmanager
 def _frozen_running_statistics(module: nn.Module) -> Iterator[None]:
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False  # in training mode: batch statistics as before, running ones untouched
+        # Batch statistics as before, the running ones multiplied by one: leaving them out would change what autograd
+        # saves, which the recomputation must match.
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, batches) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 def checkpoint(module: nn.Module, *args: Any) -> Any:

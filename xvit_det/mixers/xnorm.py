@@ -44,10 +44,7 @@ def xnorm_attention(
     # kᵀv is normalised afterwards, so this factor changes nothing but its range: the sum over N tokens grows at least
     # as sqrt(N) and would leave float16 on large images.
     scale = k.shape[-2] ** -0.5
-    if valid is None:
-        k = k * scale
-    else:
-        k = k * (valid.to(k.dtype) * scale)[:, None, :, None]
+    k = k * (scale if valid is None else (valid.to(k.dtype) * scale)[:, None, :, None])
     kv = unit_vectors(k.transpose(-2, -1) @ v, dim=kv_axis)  # (B, H, c, N) @ (B, H, N, c) -> (B, H, c, c)
     if gamma is not None:
         kv = kv * gamma.to(kv.dtype)

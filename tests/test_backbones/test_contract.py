@@ -1,0 +1,311 @@
+"""What every backbone keeps, run over the registry: a new backbone joins by adding its small variant to ``SMALL``."""
+
+import warnings
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import xvit_det
+from xvit_det.backbones import Backbone
+
+_XVIT = dict(embed_dims=32, depth=5, attn_dims=16, num_heads=4, mlp_ratio=2, num_class_layers=2, layer_scale=1.0)
+SMALL = {'XViT': dict(type='XViT', arch=_XVIT)}
+OUT_TYPES = ('pyramid', 'featmap', 'cls_token', 'avg_featmap')
+SIZES = [(224, 224), (64, 64), (65, 97), (112, 137), (511, 33), (1, 1)]
+
+every_backbone = pytest.mark.parametrize('name', SMALL)
+every_out_type = pytest.mark.parametrize('out_type', OUT_TYPES)
+
+
+def build(name: str, seed: int = 0, **options) -> Backbone:
+    torch.manual_seed(seed)
+    return MODELS.build(dict(SMALL[name], **options))
+
+
+def loss_of(outs):
+    return sum((out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum() for out in outs)
+
+
+def gradients(model):
+    return {name: p.grad for name, p in model.named_parameters()}
+
+
+def test_every_registered_backbone_is_tested():
+    ours = {k for k, v in MODELS.module_dict.items() if isinstance(v, type) and issubclass(v, Backbone)}
+    assert ours == set(SMALL)
+    assert ours <= set(xvit_det.__all__)
+
+
+@every_backbone
+@pytest.mark.parametrize('scope', ['mmdet', 'mmpretrain'])
+def test_builds_in_any_scope(name, scope):
+    registry = pytest.importorskip(f'{scope}.registry', reason=f'{scope} is not installed').MODELS
+    assert isinstance(registry.build(SMALL[name]), Backbone)
+
+
+@every_backbone
+@pytest.mark.parametrize('height, width', SIZES)
+def test_maps_have_their_strides_and_channels(name, height, width):
+    model = build(name).eval()
+    assert model.out_strides == (4, 8, 16, 32)
+    with torch.no_grad():
+        outs = model(torch.randn(2, 3, height, width))
+    assert isinstance(outs, tuple) and len(outs) == 4
+    patches = [-(-side // 16) for side in (height, width)]
+    for out, channels, stride in zip(outs, model.out_channels, model.out_strides, strict=True):
+        expected = [p * 16 // stride if stride <= 16 else -(-p * 16 // stride) for p in patches]
+        assert out.shape == (2, channels, *expected)
+        assert out.isfinite().all()
+
+
+@every_backbone
+@every_out_type
+def test_outputs_are_tuples_of_what_was_asked(name, out_type):
+    model = build(name, out_type=out_type)
+    outs = model(torch.randn(2, 3, 48, 80))
+    assert isinstance(outs, tuple)
+    if out_type in ('cls_token', 'avg_featmap'):
+        assert [out.shape for out in outs] == [(2, c) for c in model.out_channels]
+    elif out_type == 'featmap':
+        assert [out.shape for out in outs] == [(2, c, 3, 5) for c in model.out_channels]
+
+
+@every_backbone
+def test_out_indices(name):
+    x = torch.randn(1, 3, 64, 64)
+    whole = build(name, out_type='featmap', out_indices=(0, 2, 4)).eval()
+    negative = build(name, out_type='featmap', out_indices=(-5, -3, -1)).eval()
+    negative.load_state_dict(whole.state_dict())
+    for a, b in zip(whole(x), negative(x), strict=True):
+        assert torch.equal(a, b)
+    cut = build(name, out_type='featmap', out_indices=2).eval()
+    cut.load_state_dict(whole.state_dict(), strict=False)
+    assert torch.equal(cut(x)[0], whole(x)[1])
+    assert not any(key.startswith('blocks.3') for key in cut.state_dict()), 'blocks that nothing reads do not exist'
+
+
+@every_backbone
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(arch='huge'), r"arch 'huge' is not one of tiny, small, medium, base"),
+        (dict(arch=dict(embed_dims=32)), r'custom arch needs exactly the keys .*missing \[.*depth'),
+        (dict(arch=dict(_XVIT, width=1)), r"unknown \['width'\]"),
+        (dict(out_type='raw'), r"out_type 'raw' is not one of pyramid, featmap, cls_token, avg_featmap"),
+        (dict(out_type='featmap', out_indices=5), r'out_indices=5 has a value that is not an integer in \[-5, 4\]'),
+        (dict(out_type='featmap', out_indices='abc'), r'out_indices=abc has a value'),
+        (dict(out_type='featmap', out_indices=(3, 1)), r'ascending order'),
+        (dict(out_type='featmap', out_indices=()), r'one or more blocks'),
+        (dict(out_indices=(0, 1, 2)), r'pyramid needs four out_indices'),
+        (dict(out_type='cls_token', out_indices=0), r'cls_token reads the last block only'),
+        (dict(frozen_stages=6), r'frozen_stages=6 is not in \[-1, 5\]'),
+        (dict(drop_path_rate=1.0), r'drop path rate 1\.0'),
+    ],
+)
+def test_wrong_options_are_refused_in_a_sentence(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, **options)
+
+
+@every_backbone
+@pytest.mark.parametrize('shape', [(3, 32, 32), (1, 4, 32, 32)])
+def test_wrong_input_is_refused(name, shape):
+    with pytest.raises(ValueError, match=r'is not \(batch, 3, height, width\)'):
+        build(name)(torch.zeros(shape))
+
+
+@every_backbone
+@every_out_type
+def test_every_parameter_gets_a_gradient(name, out_type):
+    model = build(name, out_type=out_type)
+    model.train()
+    loss_of(model(torch.randn(2, 3, 64, 96))).backward()
+    for key, gradient in gradients(model).items():
+        assert gradient is not None, f'{key} would be "unused" to DistributedDataParallel'
+        assert gradient.isfinite().all(), key
+    # One bias of a convolution before a batch norm may be zero; whole modules without an effect may not.
+    dead = [k for k, g in gradients(model).items() if g.abs().max() == 0]
+    assert not dead, dead
+
+
+@every_backbone
+@every_out_type
+def test_images_do_not_see_each_other(name, out_type):
+    model = build(name, out_type=out_type).eval()
+    x = torch.randn(3, 3, 64, 80)
+    with torch.no_grad():
+        for together, *alone in zip(model(x), *(model(image[None]) for image in x), strict=True):
+            torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+@every_backbone
+def test_same_input_same_output(name):
+    model = build(name).eval()
+    x = torch.randn(1, 3, 64, 80)
+    assert all(torch.equal(a, b) for a, b in zip(model(x), model(x), strict=True))
+
+
+@every_backbone
+@every_out_type
+@pytest.mark.parametrize('options', [{}, dict(frozen_stages=1), dict(norm_eval=True)])
+def test_checkpointing_changes_neither_outputs_nor_gradients_nor_statistics(name, out_type, options):
+    plain = build(name, out_type=out_type, drop_path_rate=0.3, **options).train()
+    saving = build(name, out_type=out_type, drop_path_rate=0.3, with_cp=True, **options).train()
+    saving.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 3, 48, 64)
+    results = []
+    for model in (plain, saving):
+        torch.manual_seed(3)
+        outs = model(x)
+        loss_of(outs).backward()
+        results.append((outs, gradients(model), dict(model.named_buffers())))
+    for a, b in zip(results[0][0], results[1][0], strict=True):
+        torch.testing.assert_close(a, b)
+    for a, b in zip(results[0][1:], results[1][1:], strict=True):
+        for key in a:
+            torch.testing.assert_close(a[key], b[key], msg=key)
+
+
+@every_backbone
+@pytest.mark.parametrize('frozen', [-1, 0, 2])
+def test_frozen_stages(name, frozen):
+    model = build(name, frozen_stages=frozen)
+    assert model.train() is model and model.eval() is model, "torch's contract: train() returns the module"
+    model.train()
+    for number, modules in enumerate(model.stages):
+        for module in modules:
+            assert all(p.requires_grad == (number > frozen) for p in module.parameters())
+            assert all(m.training == (number > frozen) for m in module.modules())
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    loss_of(model(torch.randn(2, 3, 64, 64))).backward()
+    torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.1).step()
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    for number in range(len(model.stages)):
+        prefix = 'stem.' if number == 0 else f'blocks.{number - 1}.'
+        assert any(k.startswith(prefix) for k in changed) == (number > frozen), prefix
+
+
+@every_backbone
+def test_norm_eval(name):
+    model = build(name, norm_eval=True).train()
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    assert norms and not any(m.training for m in norms)
+    assert model.training
+    assert all(m.training for m in build(name).train().modules() if isinstance(m, _BatchNorm))
+
+
+@every_backbone
+def test_group_norm_and_sync_norm(name):
+    grouped = build(name, norm_cfg=dict(type='GN', num_groups=2)).train()
+    assert not any(isinstance(m, _BatchNorm) for m in grouped.modules())
+    loss_of(grouped(torch.randn(1, 3, 64, 64))).backward()
+    synced = build(name, norm_cfg=dict(type='SyncBN')).eval()
+    assert len(synced(torch.randn(1, 3, 64, 64))) == 4
+
+
+@every_backbone
+def test_layer_depth(name):
+    model = build(name)
+    depths = {n: model.get_layer_depth(f'backbone.{n}', 'backbone.') for n, _ in model.named_parameters()}
+    assert {total for _, total in depths.values()} == {model.num_blocks + 2}
+    for key, (depth, _) in depths.items():
+        if key.startswith(('stem.', 'position.')):
+            assert depth == 0
+        elif key.startswith('blocks.'):
+            assert depth == int(key.split('.')[1]) + 1
+        else:
+            assert depth == model.num_blocks + 1
+    assert model.get_layer_depth('head.fc.weight', 'backbone.') == (model.num_blocks + 1, model.num_blocks + 2)
+
+
+@every_backbone
+def test_no_weight_decay_names(name):
+    model = build(name, out_type='cls_token')
+    spared = model.no_weight_decay()
+    for key, parameter in model.named_parameters():
+        decayed = key.endswith('.weight') and parameter.ndim > 1
+        assert (key in spared) != decayed, key
+
+
+@every_backbone
+@every_out_type
+def test_weights_survive_saving(name, out_type, tmp_path):
+    model, other = build(name, out_type=out_type).eval(), build(name, seed=1, out_type=out_type).eval()
+    torch.save(model.state_dict(), tmp_path / 'weights.pth')
+    other.load_state_dict(torch.load(tmp_path / 'weights.pth', weights_only=True), strict=True)
+    x = torch.randn(1, 3, 64, 64)
+    assert all(torch.equal(a, b) for a, b in zip(model(x), other(x), strict=True))
+
+
+@every_backbone
+@pytest.mark.parametrize('as_list', [False, True])
+def test_init_cfg_as_dict_and_as_list(name, as_list):
+    cfg = dict(type='Constant', layer='Linear', val=0.125, bias=0.5)
+    model = build(name, init_cfg=[cfg] if as_list else cfg)
+    model.init_weights()
+    linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    assert all((m.weight == 0.125).all() and (m.bias == 0.5).all() for m in linears)
+
+
+@every_backbone
+def test_bfloat16_autocast_is_close(name):
+    model = build(name).eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        exact = model(x)
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            half = model(x)
+    for a, b in zip(exact, half, strict=True):
+        assert (a - b).norm() < 0.05 * a.norm()
+
+
+@every_backbone
+@pytest.mark.parametrize('options', [{}, dict(mask_padding=True)])
+def test_compiles_into_one_graph(name, options):
+    model = build(name, **options).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        compiled = torch.compile(model, fullgraph=True, backend='eager')
+        x = torch.randn(1, 3, 64, 80)
+        x[..., 70:] = 0
+        with torch.no_grad():
+            for a, b in zip(model(x), compiled(x), strict=True):
+                torch.testing.assert_close(a, b)
+
+
+@every_backbone
+@every_out_type
+@pytest.mark.parametrize('given', [True, False], ids=['sizes given', 'sizes found'])
+def test_an_image_in_a_padded_batch_gives_what_it_gives_alone(name, out_type, given):
+    model = build(name, out_type=out_type, mask_padding=True).eval()
+    torch.manual_seed(1)
+    for module in model.modules():  # statistics that are not the identity, as after training
+        if isinstance(module, _BatchNorm):
+            torch.nn.init.normal_(module.running_mean)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.normal_(module.bias)
+    sizes = [(97, 130), (160, 50), (33, 17), (160, 224), (1, 1)]
+    images = [torch.randn(3, *size) for size in sizes]
+    batch = torch.zeros(5, 3, 160, 224)
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = image
+    with torch.no_grad():
+        together = model(batch, torch.tensor(sizes) if given else None)
+        for number, image in enumerate(images):
+            for whole, alone in zip(together, model(image[None]), strict=True):
+                part = whole[number]
+                if alone.ndim == 4:
+                    part = part[:, : alone.shape[2], : alone.shape[3]]
+                torch.testing.assert_close(part, alone[0], rtol=1e-5, atol=1e-5)
+
+
+@every_backbone
+def test_without_the_mask_padding_is_seen(name):
+    model = build(name, out_type='featmap').eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        alone = model(image)[0]
+        padded = model(torch.nn.functional.pad(image, (0, 64, 0, 64)))[0][..., :4, :4]
+    assert (alone - padded).norm() > 0.01 * alone.norm()

@@ -79,7 +79,7 @@ def _announce(runner: Runner, images: dict[str, int]) -> None:
     counted = ', '.join(f'{n} {split} images' for split, n in images.items())
     batch = runner.cfg.train_dataloader.get('batch_size', '?')
     runner.logger.info(
-        f'Training {runner.experiment_name}: {parameters:,} parameters, {counted + ", " if counted else ""}'
+        f'Training {Path(runner.cfg.filename).stem}: {parameters:,} parameters, {counted + ", " if counted else ""}'
         f'batch {batch} x {runner.world_size} on {get_device()}; logs and checkpoints in {runner.work_dir}'
     )
 

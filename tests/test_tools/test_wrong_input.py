@@ -40,7 +40,7 @@ def test_no_data_says_what_is_expected(refused):
 
 def test_config_that_is_no_config(refused, tmp_path):
     (tmp_path / 'broken.py').write_text('model = dict(\n')
-    assert 'cannot be read' in refused(train, 'broken.py')
+    assert 'cannot be used' in refused(train, 'broken.py')
     (tmp_path / 'part.py').write_text('optim_wrapper = dict()\n')
     assert 'describes no model' in refused(train, 'part.py')
 
@@ -92,7 +92,8 @@ def test_num_classes_of_a_head(refused, write_config, coco_folder):
         ('train_dataloader.batchsize=1', 'batch_size'),
         ('train_cfg.max_epoch=1', 'max_epochs'),
         ('model.roi_heads.bbox_head.num_classes=1', 'roi_head'),  # a parent
-        ('pipeline.9.type=X', 'list of 4'),
+        ('train_dataloader.dataset.dataset.pipeline.9.type=X', 'list of 4'),
+        ('data_root=elsewhere', '--data-root'),  # used up while the file was read
         ('model.type.x=1', 'no key'),
         ('work_dir', 'KEY=VALUE'),
     ],

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from xvit_det.compat.checkpoint import refuse_unsafe_checkpoints
 from xvit_det.engine import options
 from xvit_det.engine.amp import amp_available
-from xvit_det.engine.console import ScreenRunner, silence_coco
+from xvit_det.engine.console import ScreenRunner, import_quietly
 from xvit_det.engine.datasets import SPLITS, set_data_root
 from xvit_det.errors import InputError
 from xvit_det.hub import find_config
@@ -67,8 +67,11 @@ def load_config(args: Namespace) -> Config:
     path = find_config(args.config)
     try:
         cfg = Config.fromfile(path)
-    except (OSError, SyntaxError) as error:
-        raise InputError(f'config {path} cannot be read: {error}') from error
+        scope = cfg.get('default_scope')
+        if scope in ('mmdet', 'mmpretrain'):
+            import_quietly(scope)
+    except (OSError, SyntaxError, ImportError) as error:
+        raise InputError(f'config {path} cannot be used: {error}') from error
     if 'model' not in cfg:
         raise InputError(f'config {path} describes no model; give one that can be trained, not a part of one')
     if args.data_root:
@@ -128,8 +131,6 @@ def build_runner(cfg: Config) -> Runner:
     Raises:
         InputError: the config names a class that is not registered.
     """
-    if cfg.get('default_scope') == 'mmdet':
-        silence_coco()
     try:
         return RUNNERS.build(cfg) if 'runner_type' in cfg else ScreenRunner.from_cfg(cfg)
     except KeyError as error:

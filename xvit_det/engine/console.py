@@ -1,6 +1,10 @@
 """What a command shows on the screen: few lines that say what happens; the log file keeps all of OpenMMLab's."""
 
 import logging
+import warnings
+from contextlib import redirect_stdout
+from importlib import import_module
+from io import StringIO
 from typing import Any
 
 from mmengine.logging import MMLogger
@@ -35,7 +39,17 @@ class ScreenRunner(Runner):
         return logger
 
 
-def silence_coco() -> None:
+def import_quietly(scope: str) -> None:
+    """Import what configs of ``scope`` (mmdet or mmpretrain) name, without remarks about optional packages."""
+    with redirect_stdout(StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        for part in ('models', 'datasets', 'evaluation'):
+            import_module(f'{scope}.{part}')
+    if scope == 'mmdet':
+        _silence_coco()
+
+
+def _silence_coco() -> None:
     """Stop pycocotools from printing its progress and, at every evaluation, 24 lines that the log has in two."""
     from pycocotools import coco, cocoeval
 

@@ -19,7 +19,8 @@ from xvit_det.errors import InputError
 
 HELP = """
 --cfg-options takes KEY=VALUE pairs; KEY is a path into the config such as model.backbone.drop_path_rate or
-train_dataloader.dataset.pipeline.0.type. A key must exist in the config, except that new keys are taken
+train_dataloader.dataset.pipeline.0.type. A key must exist in the config and be read after the file (its variables, such
+as data_root or train_pipeline, are not: they have done their work by then), except that new keys are taken
   * in a dict with `type`, if the constructor of that class has an argument of this name,
   * at the top level and in data loaders, if mmengine's Runner or torch's DataLoader knows the name,
   * below a value that is None or new, and in dicts whose keys are free: paramwise_cfg, metainfo, data_prefix,
@@ -60,8 +61,22 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
         InputError: a key is unknown by the rule in ``HELP``.
     """
     for path in options:
-        _check_path(cfg, path.split('.'), options)
+        keys = path.split('.')
+        _check_path(cfg, keys, options)
+        _check_read_later(keys[0])
     cfg.merge_from_dict(options)
+
+
+def _check_read_later(key: str) -> None:
+    if key not in _top_level_keys():
+        raise InputError(
+            f'--cfg-options: {key} is a variable of the config file, already put in where it is used, so that setting '
+            f'it changes nothing; set the keys that use it{" or give --data-root" if key == "data_root" else ""}'
+        )
+
+
+def _top_level_keys() -> set[str]:
+    return {*inspect.signature(Runner.__init__).parameters, *TOP_LEVEL} - {'self', 'cfg'}
 
 
 def _check_path(cfg: Config, keys: list[str], options: dict[str, Any]) -> None:
@@ -99,7 +114,7 @@ def _check_new_key(cfg: Config, node: dict, where: str, key: str) -> None:
 def _known_arguments(cfg: Config, node: dict, where: str) -> Iterable[str] | None:
     """Names that may be added to ``node``, the dict at path ``where``; None if any may."""
     if not where:
-        return {*inspect.signature(Runner.__init__).parameters, *TOP_LEVEL}
+        return _top_level_keys()
     if where.endswith('_dataloader'):
         return inspect.signature(DataLoader.__init__).parameters
     if where == 'train_cfg':

@@ -18,6 +18,9 @@ def print_results(metrics: Mapping[str, float], paper: Mapping[str, Any] | None 
         paper: The config's ``paper``: figures in percent under ``bbox_mAP``, ``segm_mAP``, ``top1`` or ``top5``, and
             where they are from under ``source``.
     """
+    if not metrics:  # what mmdet returns then, instead of zeros
+        print('The model found nothing in any image: no figures.')
+        return
     paper = dict(paper or {})
     source = paper.pop('source', 'paper')
     values = {name.rsplit('/')[-1]: value for name, value in metrics.items()}

@@ -69,6 +69,8 @@ def _register_instance_tta() -> None:
 
         def _merge_single_sample(self, data_samples: list[DetDataSample]) -> DetDataSample:
             views = [sample.pred_instances for sample in data_samples]
+            if not any(len(view) for view in views):
+                return data_samples[0]
             metas = [sample.metainfo for sample in data_samples]
             boxes, scores = self.merge_aug_bboxes([v.bboxes for v in views], [v.scores for v in views], metas)
             labels = torch.cat([view.labels for view in views])

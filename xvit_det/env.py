@@ -9,6 +9,7 @@ import importlib
 import json
 import platform
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -50,27 +51,29 @@ def providers() -> dict[str, list[str]]:
 
 def family_warnings(modules: dict[str, list[str]]) -> list[str]:
     """Warn where both OpenMMLab families, or two distributions of one module, are installed over each other."""
-    warnings = []
+    messages = []
     installed = {d.split()[0] for name in FAMILY for d in modules[name]}
     onedl = sorted(d for d in installed if d.startswith('onedl'))
     official = sorted(installed - set(onedl))
     if onedl and official:
-        warnings.append(
+        messages.append(
             f'Both OpenMMLab families are installed ({", ".join(onedl)} and {", ".join(official)}) and have '
             "overwritten each other's files: start from a new environment with one of them."
         )
     for name in ('mmcv', 'cv2'):
         if len(modules[name]) > 1:
-            warnings.append(
+            messages.append(
                 f'{" and ".join(modules[name])} both install the module {name}: uninstall both, then install one.'
             )
-    return warnings
+    return messages
 
 
 def attempt(action: Callable[[], str], remedy: str) -> Verdict:
     """Run an action that returns what it found; an exception makes the feature unavailable."""
     try:
-        return Verdict(True, action())
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # about optional packages that are not there
+            return Verdict(True, action())
     except Exception as error:  # whatever a broken installation raises belongs into the report
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return Verdict(False, f'{reason} -> {remedy}')
@@ -94,10 +97,11 @@ def ops_work() -> str:
 
 
 def models_of(package: str) -> Callable[[], str]:
-    """An action that imports all models of a package and counts the registered ones."""
+    """An action that imports all that a package's configs name and counts the registered models."""
 
     def action() -> str:
-        importlib.import_module(f'{package}.models')
+        for part in ('datasets', 'evaluation', 'models'):
+            importlib.import_module(f'{package}.{part}')
         registry = importlib.import_module(f'{package}.registry').MODELS
         return f'{package} {importlib.import_module(package).__version__} with {len(registry.module_dict)} modules'
 

@@ -6,11 +6,13 @@ what devices there are, and for each feature whether it works here and, if not, 
 
 import argparse
 import importlib
+import io
 import json
 import platform
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
@@ -71,8 +73,9 @@ def family_warnings(modules: dict[str, list[str]]) -> list[str]:
 def attempt(action: Callable[[], str], remedy: str) -> Verdict:
     """Run an action that returns what it found; an exception makes the feature unavailable."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # about optional packages that are not there
+        # The packages remark on optional parts that are not there.
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter('ignore')
             return Verdict(True, action())
     except Exception as error:  # whatever a broken installation raises belongs into the report
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,3 @@
+_base_ = 'mask_rcnn_xvit_t_3x.py'
+train_pipeline = _base_.fixed800_pipeline
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -1,0 +1,127 @@
+"""The numbers of the papers' training recipes, and which parameters get no weight decay."""
+
+import pytest
+from mmengine.optim import build_optim_wrapper
+
+from xvit_det import hub
+
+ARCHS = {'t': ('tiny', 0.05), 's': ('small', 0.05), 'm': ('medium', 0.1), 'b': ('base', 0.15)}  # name, drop path
+
+
+@pytest.mark.parametrize('size', ARCHS)
+def test_coco_3x(load, size):
+    cfg = load(f'mask_rcnn_xvit_{size}_3x')
+    warmup, steps = cfg.param_scheduler
+    assert (warmup.type, warmup.by_epoch, warmup.begin, warmup.end) == ('LinearLR', False, 0, 500)
+    assert (steps.type, steps.by_epoch, steps.milestones, steps.gamma) == ('MultiStepLR', True, [27, 33], 0.1)
+    assert cfg.train_cfg.max_epochs == steps.end == 36
+    assert cfg.optim_wrapper.type == 'AutoAmpOptimWrapper'
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-4, weight_decay=0.05)
+    assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 16
+    assert (cfg.model.backbone.arch, cfg.model.backbone.drop_path_rate) == ARCHS[size]
+    assert cfg.model.backbone.mask_padding and cfg.model.backbone.init_cfg is None
+
+
+def test_coco_1x(load):
+    cfg = load('mask_rcnn_xvit_s_1x')
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 12
+    assert cfg.param_scheduler[1].milestones == [8, 11]
+    assert cfg.optim_wrapper == load('mask_rcnn_xvit_s_3x').optim_wrapper
+
+
+def resizes(pipeline: list) -> list:
+    return [list(map(tuple, t.scales)) for t in pipeline if t.type == 'RandomChoiceResize']
+
+
+def test_multi_scale_is_detrs(load):
+    pipeline = load('mask_rcnn_xvit_s_3x').train_dataloader.dataset.pipeline
+    (choice,) = [t for t in pipeline if t.type == 'RandomChoice']
+    whole, cropped = choice.transforms
+    sides = [(side, 1333) for side in (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)]
+    assert resizes(whole) == [sides]
+    assert resizes(cropped) == [[(400, 1333), (500, 1333), (600, 1333)], sides]
+    assert [t.crop_size for t in cropped if t.type == 'RandomCrop'] == [(384, 600)]
+
+
+@pytest.mark.parametrize('name', [*(f'mask_rcnn_xvit_{size}_3x_fixed800' for size in ARCHS), 'mask_rcnn_xvit_s_1x'])
+def test_fixed_size_has_one_scale_and_a_flip(load, name):
+    pipeline = load(name).train_dataloader.dataset.pipeline
+    assert [t.type for t in pipeline[2:]] == ['Resize', 'RandomFlip', 'PackDetInputs']
+    assert pipeline[2].scale == (1333, 800) and pipeline[2].keep_ratio
+
+
+@pytest.mark.parametrize('size', ARCHS)
+def test_fixed800_differs_from_3x_in_the_pipeline_only(load, size):
+    fixed, multi = load(f'mask_rcnn_xvit_{size}_3x_fixed800'), load(f'mask_rcnn_xvit_{size}_3x')
+    for cfg in (fixed, multi):
+        del cfg['train_pipeline'], cfg.train_dataloader.dataset['pipeline']
+    assert fixed.to_dict() == multi.to_dict()
+
+
+@pytest.mark.parametrize('size', ARCHS)
+def test_imagenet(load, size):
+    cfg = load(f'xvit_{size}_in1k')
+    warmup, cosine = cfg.param_scheduler
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay) == (5e-4, 0.05)
+    assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 512
+    assert (warmup.type, warmup.begin, warmup.end) == ('LinearLR', 0, 5)
+    assert warmup.start_factor * optimizer.lr == pytest.approx(1e-6)
+    assert (cosine.type, cosine.begin, cosine.end, cosine.eta_min) == ('CosineAnnealingLR', 5, 400, 1e-5)
+    assert cfg.train_cfg.max_epochs == 400
+    assert cfg.train_dataloader.sampler.type == 'RepeatAugSampler'
+    assert cfg.model.train_cfg.augments == [dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]
+    assert cfg.model.head.loss.label_smooth_val == 0.1
+    transforms = {t.type: t for t in cfg.train_dataloader.dataset.pipeline}
+    assert transforms['RandAugment'].magnitude_level == 9 and transforms['RandAugment'].magnitude_std == 0.5
+    assert transforms['RandomErasing'].erase_prob == 0.25
+    assert transforms['RandomResizedCrop'].scale == 224
+    assert (cfg.model.backbone.arch, cfg.model.backbone.drop_path_rate) == ARCHS[size]
+
+
+@pytest.mark.parametrize('size', 'mb')
+def test_384_is_fine_tuned_for_a_tenth_of_the_time(load, size):
+    cfg, at_224 = load(f'xvit_{size}_384_in1k'), load(f'xvit_{size}_in1k')
+    assert cfg.train_cfg.max_epochs * 10 == at_224.train_cfg.max_epochs
+    assert cfg.model == at_224.model
+    assert cfg.load_from == f'work_dirs/xvit_{size}_in1k/epoch_400.pth'
+    assert cfg.optim_wrapper.optimizer.lr < at_224.optim_wrapper.optimizer.lr
+    crops = {t.type: t for t in cfg.train_dataloader.dataset.pipeline}
+    assert crops['RandomResizedCrop'].scale == 384 and crops['RandAugment'].magnitude_level == 9
+    for dataloader in (cfg.val_dataloader, cfg.test_dataloader):
+        assert [t.get('crop_size', t.get('scale')) for t in dataloader.dataset.pipeline[1:3]] == [438, 384]
+
+
+def weight_decays(name: str) -> dict[str, float]:
+    model = hub.create_model(name)
+    optimizer = build_optim_wrapper(model, model.cfg.optim_wrapper).optimizer
+    decay = {id(p): group['weight_decay'] for group in optimizer.param_groups for p in group['params']}
+    return {name: decay[id(p)] for name, p in model.named_parameters()}
+
+
+def test_weight_decay_of_the_detector():
+    decays = weight_decays('mask_rcnn_xvit_t_3x')
+    block = 'backbone.blocks.0.'
+    matrices = [
+        *(block + name for name in ('attn.qkv.weight', 'attn.proj.weight')),
+        'neck.fpn_convs.0.conv.weight',
+        'rpn_head.rpn_cls.weight',
+        'roi_head.bbox_head.fc_cls.weight',
+        'roi_head.mask_head.convs.0.conv.weight',
+    ]
+    assert {decays[name] for name in matrices} == {0.05}
+    exempt = [
+        *(block + name for name in ('norm1.weight', 'norm1.bias', 'attn.gamma_q', 'attn.gamma_kv')),
+        *(block + name for name in ('affine1.alpha', 'affine1.beta', 'attn.qkv.bias')),
+        'neck.fpn_convs.0.conv.bias',
+        'roi_head.bbox_head.fc_cls.bias',
+    ]
+    assert {decays[name] for name in exempt} == {0.0}
+
+
+@pytest.mark.parametrize('name', ['mask_rcnn_xvit_t_3x', 'xvit_t_in1k'])
+def test_weight_decay_agrees_with_the_backbone(name):
+    decays = weight_decays(name)
+    exempt = {f'backbone.{p}' for p in hub.create_model(name).backbone.no_weight_decay()}
+    assert ('backbone.cls_token' in exempt) == (name == 'xvit_t_in1k')
+    assert {p for p, decay in decays.items() if p.startswith('backbone.') and decay == 0} == exempt

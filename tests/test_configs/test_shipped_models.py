@@ -1,0 +1,68 @@
+"""Every shipped config builds, has the parameters it should have, takes a training step and predicts."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from xvit_det import hub
+from xvit_det.analysis import count_parameters
+
+PARAMETERS = {
+    'mask_rcnn_xvit_t_3x': 29_815_560,
+    'mask_rcnn_xvit_t_3x_fixed800': 29_815_560,
+    'mask_rcnn_xvit_s_3x': 39_672_672,
+    'mask_rcnn_xvit_s_3x_fixed800': 39_672_672,
+    'mask_rcnn_xvit_s_1x': 39_672_672,
+    'mask_rcnn_xvit_m_3x': 56_376_864,
+    'mask_rcnn_xvit_m_3x_fixed800': 56_376_864,
+    'mask_rcnn_xvit_b_3x': 82_287_280,
+    'mask_rcnn_xvit_b_3x_fixed800': 82_287_280,
+    'xvit_t_in1k': 10_207_184,
+    'xvit_s_in1k': 20_753_016,
+    'xvit_m_in1k': 37_457_208,
+    'xvit_m_384_in1k': 37_457_208,
+    'xvit_b_in1k': 63_957_704,
+    'xvit_b_384_in1k': 63_957_704,
+}
+
+
+@pytest.mark.parametrize('name', PARAMETERS)
+def test_parameter_totals(name):
+    cfg = Config.fromfile(hub.find_config(name))
+    with torch.device('meta'):  # shapes without numbers: no time, no memory
+        model = MODELS.build({**cfg.model, '_scope_': cfg.default_scope})
+    assert count_parameters(model) == PARAMETERS[name]
+
+
+def test_neck_or_head_takes_the_backbones_channels(built):
+    consumer = built.cfg.model.neck or built.cfg.model.head
+    channels = consumer.in_channels if isinstance(consumer.in_channels, list) else [consumer.in_channels]
+    assert channels == list(built.backbone.out_channels)
+
+
+def test_one_training_step(built, random_batch):
+    built.train()
+    losses = built(**built.data_preprocessor(random_batch, training=True), mode='loss')
+    total, _ = built.parse_losses(losses)
+    total.backward()
+    assert torch.isfinite(total)
+    idle = [name for name, p in built.named_parameters() if p.requires_grad and p.grad is None]
+    built.zero_grad()
+    # DDP stops at a parameter without a gradient unless the config says that there are some
+    assert bool(idle) == built.cfg.get('find_unused_parameters', False), idle
+
+
+def test_one_prediction(built, random_batch):
+    built.eval()
+    with torch.no_grad():
+        samples = built(**built.data_preprocessor(random_batch, training=False), mode='predict')
+    assert len(samples) == 2
+    for sample in samples:
+        if built.cfg.default_scope == 'mmpretrain':
+            torch.testing.assert_close(sample.pred_score.sum(), torch.tensor(1.0))
+            assert sample.pred_score.shape == (built.cfg.model.head.num_classes,)
+        else:
+            assert sample.pred_instances.bboxes.shape[1] == 4
+            assert torch.isfinite(sample.pred_instances.bboxes).all()
+            assert ('masks' in sample.pred_instances) == built.with_mask

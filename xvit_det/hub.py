@@ -1,0 +1,136 @@
+"""The shipped configs by name: find one, list them, build the model of one."""
+
+import difflib
+import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
+from torch import nn
+
+from xvit_det.backbones.pretrained import load_pretrained
+from xvit_det.errors import InputError
+
+
+def config_dir() -> Path:
+    """Folder of the shipped configs: inside an installed wheel, or beside the package in a clone.
+
+    Raises:
+        InputError: The package was installed without its configs.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / '.mim' / 'configs', package.parent / 'configs'):
+        if folder.is_dir():
+            return folder
+    raise InputError(f'no configs beside or inside {package}: install xvit_det from its wheel or from a clone')
+
+
+def _shipped_configs() -> dict[str, Path]:
+    """Name to file, without the parts in ``_base_`` that only other configs use."""
+    root = config_dir()
+    files = (file for file in root.rglob('*.py') if '_base_' not in file.relative_to(root).parts)
+    return {file.stem: file for file in sorted(files)}
+
+
+def _close(name: str, known: list[str]) -> str:
+    """The names that the user may have meant, or all of them."""
+    return ', '.join(difflib.get_close_matches(name, known, n=5, cutoff=0.5) or known)
+
+
+def find_config(name_or_path: str | Path) -> Path:
+    """Path of a config file.
+
+    Args:
+        name_or_path: A file, or the name of a shipped config with or without folder and ``.py``.
+
+    Raises:
+        InputError: Neither such a file nor such a name; the message lists the close names.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    shipped = _shipped_configs()
+    name = path.name.removesuffix('.py')
+    if name not in shipped:
+        raise InputError(f'no config {str(name_or_path)!r}; close to it: {_close(name, list(shipped))}')
+    return shipped[name]
+
+
+def list_models(pattern: str = '*') -> list[str]:
+    """Names that :func:`create_model` takes, sorted.
+
+    Args:
+        pattern: Shell-style filter, such as ``'mask_rcnn_*'`` or ``'*_in1k'``.
+    """
+    return sorted(name for name in _shipped_configs() if fnmatchcase(name, pattern))
+
+
+def create_model(name: str | Path, pretrained: str | Path | None = None, **overrides: Any) -> nn.Module:
+    """Build the detector or classifier of a config, in evaluation mode.
+
+    Registries, default scope and log level are left as they were. The config is the attribute ``cfg`` of the model, as
+    mmdet's inference functions expect it.
+
+    Args:
+        name: One of :func:`list_models`, or the path of a config file.
+        pretrained: Checkpoint file with the weights of this model; ``None`` leaves the initial ones.
+        **overrides: Merged into the ``model`` part of the config: ``backbone=dict(with_cp=True)``.
+
+    Returns:
+        The model in evaluation mode; ``.train()`` for training.
+
+    Raises:
+        ValueError: An unknown name or override (the message lists the close ones), or a checkpoint of which
+            nothing fits.
+    """
+    cfg = Config.fromfile(find_config(name))
+    _check_overrides(overrides, cfg.model, cfg.default_scope, where='')
+    cfg.merge_from_dict({'model': overrides})
+    if 'data_preprocessor' in cfg:  # mmpretrain keeps it outside of the model
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build({**cfg.model, '_scope_': cfg.default_scope})
+    with _quiet_init():
+        model.init_weights()
+    if pretrained is not None:
+        load_pretrained(model, str(pretrained))
+    model.cfg = cfg
+    return model.eval()
+
+
+def _check_overrides(overrides: dict, part: ConfigDict, scope: str, where: str) -> None:
+    """Raise unless every key is in the config or an argument of the class that the config names there."""
+    known = {*part, '_delete_', *_arguments(overrides.get('type', part.get('type')), scope)}
+    for key, value in overrides.items():
+        if key not in known:
+            raise InputError(f'unknown override {where + key!r}; close to it: {_close(key, sorted(known))}')
+        if isinstance(value, dict) and 'type' in (part.get(key) or {}):
+            _check_overrides(value, part[key], scope, f'{where}{key}.')
+
+
+def _arguments(type_name: str, scope: str) -> list[str]:
+    """Names of the constructor arguments of a registered class and of the classes it derives from."""
+    with MODELS.switch_scope_and_registry(scope) as registry:
+        cls = registry.get(type_name)
+    bases = inspect.getmro(cls) if inspect.isclass(cls) else [cls]
+    return [arg for base in bases for arg in inspect.signature(base.__init__).parameters if arg != 'self']
+
+
+@contextmanager
+def _quiet_init() -> Iterator[None]:
+    """mmengine logs every parameter it initialises; keep the rest of what is said meanwhile."""
+    logger = MMLogger.get_current_instance()
+
+    def keep(record: logging.LogRecord) -> bool:
+        return record.funcName != '_dump_init_info'
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)

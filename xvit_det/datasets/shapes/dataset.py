@@ -3,9 +3,9 @@
 from mmdet.datasets import CocoDataset
 from mmengine.registry import DATASETS
 
-from xvit_det.errors import InputError
 from xvit_det.datasets.shapes.drawing import CLASSES, PALETTE
 from xvit_det.datasets.shapes.folder import SPLITS, ShapesSpec, annotation_file, ensure_shapes, image_folder
+from xvit_det.errors import InputError
 
 
 @DATASETS.register_module()

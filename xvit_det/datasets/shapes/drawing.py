@@ -16,7 +16,8 @@ PALETTE = ((230, 85, 75), (65, 135, 240), (250, 190, 40), (60, 180, 105), (165, 
 
 OVERSAMPLE = 4
 MIN_VISIBLE_PIXELS = 24
-MIN_VISIBLE_PART = 0.4
+MIN_VISIBLE_PART = 0.5
+MAX_TILT = math.radians(20)
 _INKS = ('#e6453c', '#f28c28', '#f6d13b', '#7bc950', '#2a9d6f', '#36b5d8', '#3366cc', '#8054c7', '#e868a2', '#f4f1e8')
 _GROUNDS = ('#31424f', '#6b7f5e', '#a08c6b', '#7d93a6', '#c9bfa8', '#574b60', '#8fa89b', '#b08f86')
 
@@ -98,10 +99,10 @@ class _Canvas:
         """Put one more shape on top, if a place is found that hides no other one too far."""
         kind, ink = dice.choice(CLASSES), _ink(dice)
         for _ in range(8):
-            # Sizes are uniform in their logarithm: a sixth of the image is as common as a twentieth.
-            radius = self.size * 0.045 * math.exp(dice.uniform(0, math.log(5)))
+            # From an eighth to almost half of the image across, uniform in the logarithm: small ones are common.
+            radius = self.size * 0.06 * math.exp(dice.uniform(0, math.log(4)))
             x, y = self._place(dice, radius)
-            stamp = _Stamp(kind, x, y, radius, dice.uniform(0, 2 * math.pi), self.size)
+            stamp = _Stamp(kind, x, y, radius, _tilt(dice), self.size)
             if self._is_fair(stamp):
                 self.discs.append((x, y, radius))
                 self.shapes.append(Shape(kind, False, int(stamp.covered.sum())))
@@ -118,7 +119,7 @@ class _Canvas:
             angle, distance = dice.uniform(0, 2 * math.pi), spread * math.sqrt(dice.uniform(0, 1))
             radius = self.size * dice.uniform(0.018, 0.028)
             centre = x + 1.4 * distance * math.cos(angle), y + 0.8 * distance * math.sin(angle)
-            self._paint(_Stamp(kind, *centre, radius, dice.uniform(0, 2 * math.pi), self.size), dice, ink)
+            self._paint(_Stamp(kind, *centre, radius, _tilt(dice), self.size), dice, ink)
         self.shapes[-1].pixels = int((self.owner == len(self.shapes)).sum())
 
     def _place(self, dice: Dice, radius: float) -> tuple[float, float]:
@@ -190,7 +191,7 @@ def outline(kind: str, radius: float, angle: float) -> list[np.ndarray]:
     Args:
         kind: One of `CLASSES`.
         radius: Radius of the circle around it, in pixels.
-        angle: Turn in radians.
+        angle: Turn in radians; at 0 it stands upright.
 
     Returns:
         Arrays (P, 2) of x, y relative to the centre.
@@ -201,7 +202,7 @@ def outline(kind: str, radius: float, angle: float) -> list[np.ndarray]:
     if kind == 'ring':
         return [_radial([radius] * 72, 0), _radial([radius * 0.55] * 72, 0)[::-1]]
     if kind == 'star':
-        return [_radial([radius, radius * 0.45] * 5, angle)]
+        return [_radial([radius, radius * 0.45] * 5, angle - math.pi / 2)]
     if kind == 'cross':
         corner = [(1, arm), (arm, arm), (arm, 1)]
         points = []
@@ -210,7 +211,9 @@ def outline(kind: str, radius: float, angle: float) -> list[np.ndarray]:
             corner = [(-y, x) for x, y in corner]
         # The outer corners of a cross with unit arms are farther away than 1.
         return [_turn(np.array(points) * radius / math.hypot(1, arm), angle)]
-    return [_radial([radius] * {'triangle': 3, 'square': 4}[kind], angle)]
+    if kind == 'triangle':
+        return [_radial([radius] * 3, angle - math.pi / 2)]
+    return [_radial([radius] * 4, angle + math.pi / 4)]
 
 
 def _radial(radii: list[float], angle: float) -> np.ndarray:
@@ -221,6 +224,10 @@ def _radial(radii: list[float], angle: float) -> np.ndarray:
 def _turn(points: np.ndarray, angle: float) -> np.ndarray:
     cos, sin = math.cos(angle), math.sin(angle)
     return points @ np.array([[cos, sin], [-sin, cos]])
+
+
+def _tilt(dice: Dice) -> float:
+    return dice.uniform(-MAX_TILT, MAX_TILT)
 
 
 def _ink(dice: Dice) -> np.ndarray:

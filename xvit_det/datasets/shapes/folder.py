@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from xvit_det.errors import InputError
 from xvit_det.datasets.shapes.drawing import CLASSES, Dice, draw_scene
+from xvit_det.errors import InputError
 
 SPLITS = ('train', 'val')
 _STAMP = 'shapes.json'
@@ -33,7 +33,7 @@ class ShapesSpec:
         InputError: If a number is too small.
     """
 
-    num_train: int = 400
+    num_train: int = 800
     num_val: int = 100
     size: int = 192
     seed: int = 0

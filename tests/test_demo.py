@@ -1,0 +1,84 @@
+"""The demo from end to end, tiny: what it leaves, what its screen shows, and running it again."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from xvit_det import demo
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def _run(folder, *options):
+    command = [sys.executable, '-m', 'xvit_det.demo', '--work-dir', str(folder / 'work'), *options]
+    command += ['--data-dir', str(folder / 'scenes'), '--images', '12', '--epochs', '1']
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory):
+    """Folder of a demo that ran twice, and what the second run showed."""
+    folder = tmp_path_factory.mktemp('demo')
+    first = _run(folder)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert 'Drawing 12 + 4 scenes' in first.stdout
+    return folder, _run(folder)
+
+
+def test_demo_runs_again_and_shows_only_what_matters(tiny):
+    folder, run = tiny
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stderr == ''
+    assert 'Drawing' not in run.stdout
+    assert 'epoch  1/1  loss' in run.stdout
+    assert 'box mAP 0.' in run.stdout and 'mask mAP 0.' in run.stdout
+    assert 'Warning' not in run.stdout and len(run.stdout.splitlines()) < 20
+    for name in ('predictions.png', 'curve.png', 'metrics.json', 'checkpoint.pth'):
+        assert str(folder / 'work' / name) in run.stdout.replace('\n', '')
+    assert 'loss_rpn_cls' in (folder / 'work' / 'output.log').read_text()
+
+
+@pytest.mark.parametrize('name, height, width', [('predictions.png', 400, 800), ('curve.png', 300, 500)])
+def test_demo_leaves_pictures(tiny, name, height, width):
+    picture = cv2.imread(str(tiny[0] / 'work' / name))
+    assert picture.shape[0] > height and picture.shape[1] > width
+    assert picture.std() > 10
+
+
+def test_demo_leaves_figures_and_weights(tiny):
+    folder, _ = tiny
+    figures = json.loads((folder / 'work' / 'metrics.json').read_text())
+    assert figures['epochs'] == 1 and figures['seed'] == 0 and figures['train_seconds'] > 0
+    assert figures['iterations'] == figures['evaluations'][-1]['iteration'] > 0
+    for kind in ('bbox', 'segm'):
+        assert 0 <= figures['metrics'][f'{kind}_mAP'] <= figures['metrics'][f'{kind}_mAP_50'] <= 1
+    assert (folder / 'work' / 'checkpoint.pth').stat().st_size > 1e6
+
+
+def test_demo_refuses_scenes_of_another_seed(tiny):
+    run = _run(tiny[0], '--seed', '1')
+    assert run.returncode == 2
+    assert 'holds other Shapes' in run.stderr and 'Traceback' not in run.stderr
+
+
+@pytest.mark.parametrize('option', ['--epochs', '--images'])
+def test_demo_refuses_numbers_below_one(option, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        demo.main(['--work-dir', str(tmp_path), option, '0'])
+    assert exit_.value.code == 2
+    assert f'{option} must be at least 1, not 0' in capsys.readouterr().err
+
+
+def test_interrupted_demo_says_so_in_a_sentence(tmp_path, monkeypatch, capsys):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, '_run', interrupt)
+    with pytest.raises(SystemExit) as exit_:
+        demo.main(['--work-dir', str(tmp_path)])
+    assert exit_.value.code == 130
+    assert 'Stopped' in capsys.readouterr().out

@@ -1,0 +1,246 @@
+"""``python -m xvit_det.demo``: train a small X-ViT Mask R-CNN on drawn scenes, evaluate it, picture what it predicts.
+
+It needs no data and no GPU and takes minutes on two CPU cores. OpenMMLab's own output goes into a log file.
+"""
+
+import json
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import TextIOBase
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from pycocotools.coco import COCO
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from xvit_det.engine.cli import command
+from xvit_det.engine.datasets import set_data_root
+from xvit_det.errors import InputError
+from xvit_det.hub import find_config
+from xvit_det.visualize import Instances, draw_curve, draw_predictions
+
+CONFIG = 'mask_rcnn_xvit_shapes'
+CHECKPOINT = 'checkpoint.pth'
+PICTURED_SCENES = 8
+MIN_SCORE = 0.5
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog='python -m xvit_det.demo', description=__doc__.split('\n\n')[0])
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='results (default: %(default)s)')
+    parser.add_argument('--data-dir', type=Path, help='where the scenes are, or are drawn (default: in data/)')
+    parser.add_argument('--seed', type=int, default=0, help='other seeds: other scenes and start weights')
+    parser.add_argument('--epochs', type=int, help='shorter or longer training (default: as in the config)')
+    parser.add_argument('--images', type=int, help='number of training scenes (default: as in the config)')
+    return parser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the demo with the arguments ``argv``, by default those of the process."""
+    args = _parser().parse_args(argv)
+    for name in ('epochs', 'images'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise InputError(f'--{name} must be at least 1, not {getattr(args, name)}')
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    log = args.work_dir / 'output.log'
+    log.write_text('')
+    console = Console(file=sys.stdout, highlight=False)  # today's stdout, whatever it is redirected to later
+    try:
+        with _output_into(log):
+            _run(args, console, log)
+    except KeyboardInterrupt:
+        console.print(f'Stopped. What was done so far is in {args.work_dir}.')
+        raise SystemExit(130) from None
+
+
+def _run(args: Namespace, console: Console, log: Path) -> None:
+    cfg = _config(args, console)
+    with _progress(console) as progress:
+        watch = _Watch(progress)
+        runner = Runner.from_cfg(cfg)
+        runner.register_hook(watch, priority='VERY_LOW')
+        parameters = sum(p.numel() for p in runner.model.parameters())
+        console.print(
+            f'Training Mask R-CNN with a small X-ViT ({parameters / 1e6:.1f} M parameters) on {get_device()}, '
+            f'{runner.max_epochs} epochs of {len(runner.train_dataloader)} iterations.',
+            soft_wrap=True,
+        )
+        console.print(f'What OpenMMLab prints goes into {log}', soft_wrap=True)
+        runner.train()
+    seconds, (_, box, mask) = watch.seconds, watch.scores[-1]
+    _write_results(runner, watch, args)
+    console.print(
+        f'\n[bold]box mAP {box:.3f}, mask mAP {mask:.3f}[/] on {len(runner.val_dataloader.dataset)} other scenes '
+        f'after {_clock(seconds)} of training'
+    )
+    for name, what in (
+        ('predictions.png', 'annotations and predictions side by side'),
+        ('curve.png', 'loss and mAP while training'),
+        ('metrics.json', 'all COCO figures'),
+        (CHECKPOINT, 'the trained weights'),
+    ):
+        console.print(f'  {args.work_dir / name}  {what}', soft_wrap=True)
+
+
+def _config(args: Namespace, console: Console) -> Config:
+    """The demo's config with the options applied, its scenes drawn."""
+    cfg = Config.fromfile(find_config(CONFIG))
+    # Not at the top of the file: mmdet prints while it is imported, and by now that goes into the log.
+    from xvit_det.datasets.shapes import ShapesSpec, ensure_shapes
+
+    scenes = dict(seed=args.seed)
+    if args.images:
+        scenes |= dict(num_train=args.images, num_val=max(4, args.images // 8))
+    spec = ShapesSpec(**scenes)
+    folder = args.data_dir or Path('data', f'shapes_{spec.folder_name}')
+    if not folder.exists():
+        console.print(f'Drawing {spec.num_train} + {spec.num_val} scenes into {folder}')
+    ensure_shapes(folder, spec)
+    set_data_root(cfg, str(folder))
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.update(scenes)
+    if args.epochs:
+        cfg.merge_from_dict({'train_cfg.max_epochs': args.epochs, 'param_scheduler.1.end': args.epochs})
+        cfg.param_scheduler[1].T_max = args.epochs
+    cfg.default_hooks.checkpoint.filename_tmpl = CHECKPOINT
+    cfg.work_dir = str(args.work_dir)
+    cfg.randomness = dict(seed=args.seed)
+    return cfg
+
+
+@contextmanager
+def _output_into(log: Path) -> Iterator[None]:
+    """Send what OpenMMLab and pycocotools print, and Python's warnings, into a file."""
+    stream = _Appender(log)
+    with redirect_stdout(stream), redirect_stderr(stream):
+        yield
+
+
+class _Appender(TextIOBase):
+    """A text stream into a file that needs no closing: mmengine's logger keeps the stream it found at its start."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, text: str) -> int:
+        with self.path.open('a') as file:
+            return file.write(text)
+
+
+def _progress(console: Console) -> Progress:
+    """A live line; it writes to the real terminal and leaves the redirection of `_output_into` alone."""
+    return Progress(
+        TextColumn('training'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn('loss {task.fields[loss]}'),
+        TextColumn('left'),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
+class _Watch(Hook):
+    """Follows the training: moves the progress line, prints one line per epoch, keeps losses and scores."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.losses: list[tuple[int, float]] = []
+        self.scores: list[tuple[int, float, float]] = []
+        self.metrics: dict[str, float] = {}
+        self.seconds = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        self.start = time.monotonic()
+        self.task = self.progress.add_task('', total=runner.max_iters, loss='')
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+        self.losses.append((runner.iter + 1, float(outputs['loss'])))
+        self.progress.update(self.task, advance=1, loss=f'{self.losses[-1][1]:.2f}')
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        self._say(runner.epoch + 1, runner.max_epochs, f'loss {self._mean_loss(runner):.3f}')
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.metrics = {name.removeprefix('coco/'): float(value) for name, value in metrics.items()}
+        box, mask = self.metrics['bbox_mAP'], self.metrics['segm_mAP']
+        self.scores.append((runner.iter, box, mask))
+        self._say(runner.epoch, runner.max_epochs, f'box mAP {box:.3f}, mask mAP {mask:.3f}')
+
+    def after_train(self, runner: Runner) -> None:
+        self.seconds = time.monotonic() - self.start
+
+    def _mean_loss(self, runner: Runner) -> float:
+        return float(np.mean([loss for _, loss in self.losses[-len(runner.train_dataloader) :]]))
+
+    def _say(self, epoch: int, epochs: int, news: str) -> None:
+        elapsed = _clock(time.monotonic() - self.start)
+        self.progress.console.print(f'{elapsed:>6}  epoch {epoch:>2}/{epochs}  {news}')
+
+
+def _clock(seconds: float) -> str:
+    return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
+
+
+def _write_results(runner: Runner, watch: _Watch, args: Namespace) -> None:
+    minutes = _clock(watch.seconds)
+    title = f'Mask R-CNN, small X-ViT, Shapes: {runner.max_epochs} epochs in {minutes} min'
+    draw_curve(args.work_dir / 'curve.png', watch.losses, watch.scores, title)
+    _draw_scenes(runner, args.work_dir / 'predictions.png')
+    figures = dict(
+        metrics=watch.metrics,
+        train_seconds=round(watch.seconds, 1),
+        iterations=runner.iter,
+        epochs=runner.max_epochs,
+        seed=args.seed,
+        device=get_device(),
+        evaluations=[dict(iteration=i, bbox_mAP=box, segm_mAP=mask) for i, box, mask in watch.scores],
+    )
+    (args.work_dir / 'metrics.json').write_text(json.dumps(figures, indent=2) + '\n')
+
+
+def _draw_scenes(runner: Runner, path: Path) -> None:
+    """Predict the first validation scenes and draw them beside their annotations."""
+    dataset = runner.val_dataloader.dataset
+    samples = [dataset[i] for i in range(min(PICTURED_SCENES, len(dataset)))]
+    runner.model.eval()
+    with torch.no_grad():
+        results = runner.model.test_step(pseudo_collate(samples))
+    coco = COCO(dataset.ann_file)
+    images, truths, predictions = [], [], []
+    for result in results:
+        images.append(cv2.imread(result.img_path)[..., ::-1])
+        annotations = coco.imgToAnns[result.img_id]
+        corners = np.array([a['bbox'] for a in annotations], float).reshape(-1, 4)
+        corners[:, 2:] += corners[:, :2]
+        truths.append(
+            Instances(
+                boxes=corners,
+                masks=np.array([coco.annToMask(a) for a in annotations], bool),
+                labels=np.array([dataset.cat2label[a['category_id']] for a in annotations]),
+                crowds=np.array([a['iscrowd'] for a in annotations], bool),
+            )
+        )
+        sure = result.pred_instances[result.pred_instances.scores > MIN_SCORE].numpy()
+        predictions.append(Instances(sure.bboxes, sure.masks, sure.labels, sure.scores))
+    meta = dataset.metainfo
+    draw_predictions(path, images, truths, predictions, meta['classes'], meta['palette'])
+
+
+if __name__ == '__main__':
+    sys.exit(main())

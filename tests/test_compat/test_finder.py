@@ -13,18 +13,17 @@ from xvit_det.compat import mmcv_ext, pkg_resources
 from xvit_det.compat.finder import STAND_INS, StandInFinder
 
 
-def run(code: str, *path: Path) -> str:
-    """Standard output of a new interpreter, with folders in front of its search path."""
-    code = f'import sys; sys.path[:0] = {[str(p) for p in path]}\n{code}'
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def fake_mmcv(folder: Path, ext: str) -> None:
-    (folder / 'mmcv').mkdir()
-    (folder / 'mmcv' / '__init__.py').touch()
-    (folder / 'mmcv' / '_ext.py').write_text(ext)
+@pytest.fixture
+def fake_mmcv(tmp_path, monkeypatch):
+    """An empty package that is imported instead of the installed mmcv; returns its folder."""
+    saved = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split('.')[0] == 'mmcv'}
+    (tmp_path / 'mmcv').mkdir()
+    (tmp_path / 'mmcv' / '__init__.py').touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / 'mmcv'
+    sys.modules.pop('mmcv', None)
+    sys.modules.pop('mmcv._ext', None)
+    sys.modules.update(saved)
 
 
 def test_installed_once_and_last():
@@ -42,28 +41,29 @@ def test_spec_is_complete():
     assert ext.__spec__ is not None and hasattr(ext, 'nms') and hasattr(ext, 'border_align_forward')
 
 
-def test_import_brings_neither_mmcv_nor_torchvision():
-    loaded = run('import xvit_det.compat; print(*{name.split(".")[0] for name in sys.modules})').split()
-    assert 'mmengine' in loaded
-    assert not {'mmcv', 'mmdet', 'mmpretrain', 'torchvision'} & set(loaded)
+def test_import_is_light_and_leaves_pytorch_as_it_is():
+    code = (
+        'import os, sys, xvit_det; assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ;'
+        'print(*{name.split(".")[0] for name in sys.modules})'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert 'mmengine' in done.stdout.split()
+    assert not {'mmcv', 'mmdet', 'mmpretrain', 'torchvision'} & set(done.stdout.split())
 
 
-def test_existing_ops_win(tmp_path):
-    fake_mmcv(tmp_path, 'nms = "compiled"')
-    assert run('import xvit_det.compat, mmcv._ext; print(mmcv._ext.nms)', tmp_path) == 'compiled'
+def test_existing_ops_win(fake_mmcv):
+    (fake_mmcv / '_ext.py').write_text('nms = "compiled"')
+    assert importlib.import_module('mmcv._ext').nms == 'compiled'
 
 
-def test_broken_ops_are_not_hidden(tmp_path):
-    fake_mmcv(tmp_path, 'raise ImportError("undefined symbol")')
-    code = 'import xvit_det.compat\ntry:\n    import mmcv._ext\nexcept ImportError as error:\n    print(error)'
-    assert run(code, tmp_path) == 'undefined symbol'
+def test_broken_ops_are_not_hidden(fake_mmcv):
+    (fake_mmcv / '_ext.py').write_text('raise ImportError("undefined symbol")')
+    with pytest.raises(ImportError, match='undefined symbol'):
+        importlib.import_module('mmcv._ext')
 
 
-def test_absent_ops_are_served(tmp_path):
-    fake_mmcv(tmp_path, '')
-    (tmp_path / 'mmcv' / '_ext.py').unlink()
-    code = 'import xvit_det.compat, mmcv._ext; print(mmcv._ext.__file__)'
-    assert run(code, tmp_path) == str(STAND_INS['mmcv._ext'])
+def test_absent_ops_are_served(fake_mmcv):
+    assert importlib.import_module('mmcv._ext').__file__ == str(STAND_INS['mmcv._ext'])
 
 
 def test_missing_mmengine_is_one_sentence(monkeypatch):

@@ -170,43 +170,41 @@ def build_key(env: Path, mmcv: str) -> tuple[str, bool]:
     return f'python{major}.{minor}-torch{torch}-mmcv{mmcv}-{device}', with_cuda
 
 
+def compile_mmcv(env: Path, version: str, cache: Path, with_cuda: bool) -> None:
+    """Build mmcv's wheel with its ops into the folder ``cache``."""
+    if not shutil.which(os.environ.get('CXX', 'c++')):
+        raise SetupError(
+            'Compiling mmcv needs a C++ compiler and none was found: install one (`apt install g++`) or go on '
+            "without, everything xvit_det ships runs on torchvision's ops."
+        )
+    say(f'compiling mmcv {version} for {cache.name} (about 7 minutes on two cores)')
+    pip(env, 'install', 'setuptools>=80,<82', 'wheel', 'ninja', 'packaging')
+    # mmcv's build asks torch for a GPU; without nvcc it must not see one. ninja is in the environment's bin.
+    device = {'FORCE_CUDA': '1'} if with_cuda else {'CUDA_VISIBLE_DEVICES': ''}
+    path = os.pathsep.join([str(env_python(env).parent), os.environ.get('PATH', '')])
+    # Without isolation mmcv's build sees torch; a cached wheel could be one without ops; -v shows the progress.
+    flags = ['-v', '--no-deps', '--no-build-isolation', '--no-cache-dir', '--no-binary', 'onedl-mmcv', '-w', cache]
+    pip(env, 'wheel', *flags, f'onedl-mmcv=={version}', PATH=path, **device)
+
+
 def setup_compiled(stack: str) -> None:
     """Replace the environment's mmcv by one with compiled ops, from the user's wheel cache or built now."""
     if stack != 'onedl':
-        raise SetupError(
-            'No mmcv 2.1.0 can be compiled against this torch: use `make setup-compiled` without STACK=official.'
-        )
+        raise SetupError('Ops are compiled for the onedl stack only: use `make setup-compiled` without STACK.')
     setup(stack)
     requirements, env = STACKS[stack]
     version = read_pins(requirements)['onedl-mmcv']
     key, with_cuda = build_key(env, version)
     cache = Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'xvit_det' / 'wheels' / key
     if not list(cache.glob('*.whl')):
-        if not shutil.which(os.environ.get('CXX', 'c++')):
-            raise SetupError(
-                'Compiling mmcv needs a C++ compiler and none was found: install one (`apt install g++`) or go on '
-                "without, everything xvit_det ships runs on torchvision's ops."
-            )
-        say(f'compiling mmcv {version} for {key} (about 7 minutes on two cores; no output until it is done)')
-        pip(env, 'install', 'setuptools>=80,<82', 'wheel', 'ninja', 'packaging')
-        switches = {'MMCV_WITH_OPS': '1', 'FORCE_CUDA': '1' if with_cuda else '0'}
-        # Without isolation mmcv's build sees torch; a cached wheel could be one without ops.
-        flags = [
-            '--no-deps',
-            '--no-build-isolation',
-            '--no-cache-dir',
-            '--no-binary',
-            'onedl-mmcv',
-            '-w',
-            cache,
-        ]
-        pip(env, 'wheel', *flags, f'onedl-mmcv=={version}', **switches)
+        compile_mmcv(env, version, cache, with_cuda)
     say(f'installing mmcv from {cache}')
     pip(env, 'install', '--no-deps', '--force-reinstall', *cache.glob('*.whl'))
     if not self_check(env) or not runs(env, 'import torch, mmcv._ext'):
         shutil.rmtree(cache)
+        (env / STAMP).unlink()
         raise SetupError(
-            'The compiled mmcv does not import; its wheel was thrown away, run `make setup-compiled` again.'
+            'The compiled mmcv does not import and was removed from the cache; run the same command again.'
         )
 
 

@@ -13,6 +13,7 @@ def test_report_of_this_environment(capsys):
     assert env.main(['--json']) == 0
     report = json.loads(capsys.readouterr().out)
     assert torch.__version__.split('+')[0] in report['modules']['torch']
+    assert report['modules']['mmengine'].split()[0] in ('mmengine', 'onedl-mmengine')
     assert report['features']['torchvision']['works']
     assert report['features']['GPU']['works'] == torch.cuda.is_available()
     assert env.main([]) == 0

@@ -105,10 +105,11 @@ def test_failed_check_of_a_new_environment_stops(setup_env, installs, monkeypatc
     assert not (setup_env.STACKS['onedl'][1] / setup_env.STAMP).exists()
 
 
-def test_compiling_without_a_compiler(setup_env, installs, monkeypatch, tmp_path):
+@pytest.mark.parametrize('compiler', ['no-such-compiler', 'false'])
+def test_compiling_without_a_compiler(setup_env, installs, monkeypatch, tmp_path, compiler):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     monkeypatch.setattr(setup_env, 'build_key', lambda env, mmcv: ('key', False))
-    monkeypatch.setattr(setup_env.shutil, 'which', lambda name: None)
+    monkeypatch.setenv('CXX', compiler)
     with pytest.raises(setup_env.SetupError, match='needs a C\\+\\+ compiler'):
         setup_env.setup_compiled('onedl')
 

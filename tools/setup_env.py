@@ -170,9 +170,14 @@ def build_key(env: Path, mmcv: str) -> tuple[str, bool]:
     return f'python{major}.{minor}-torch{torch}-mmcv{mmcv}-{device}', with_cuda
 
 
+def has_compiler() -> bool:
+    compiler = shutil.which(os.environ.get('CXX', 'c++'))
+    return compiler is not None and subprocess.run([compiler, '--version'], capture_output=True).returncode == 0
+
+
 def compile_mmcv(env: Path, version: str, cache: Path, with_cuda: bool) -> None:
     """Build mmcv's wheel with its ops into the folder ``cache``."""
-    if not shutil.which(os.environ.get('CXX', 'c++')):
+    if not has_compiler():
         raise SetupError(
             'Compiling mmcv needs a C++ compiler and none was found: install one (`apt install g++`) or go on '
             "without, everything xvit_det ships runs on torchvision's ops."

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 
 import torch
 
@@ -46,9 +46,12 @@ class Report:
 
 
 def providers() -> dict[str, list[str]]:
-    """For each module of interest, the installed distributions that say they provide it, as ``name version``."""
-    found = packages_distributions()
-    return {name: [f'{d} {version(d)}' for d in sorted(set(found.get(name, [])))] for name in (*FAMILY, *LIBRARIES)}
+    """For each module of interest, the installed distributions whose files hold it, as ``name version``."""
+    found: dict[str, set[str]] = {name: set() for name in (*FAMILY, *LIBRARIES)}
+    for distribution in distributions():
+        for name in found.keys() & {file.parts[0] for file in distribution.files or ()}:
+            found[name].add(f'{distribution.metadata["Name"]} {distribution.version}')
+    return {name: sorted(those) for name, those in found.items()}
 
 
 def family_warnings(modules: dict[str, list[str]]) -> list[str]:

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 import xvit_det  # noqa: F401  (before mmcv.ops can be imported: it may have to stand in for compiled ops)
 from xvit_det.engine.checkpoint import check_checkpoint
-from xvit_det.engine.cli import build_runner, command, is_first_process, load_config, make_parser
+from xvit_det.engine.cli import build_runner, command, load_config, make_parser
 from xvit_det.engine.data_check import check_data
 from xvit_det.engine.report import print_results
 from xvit_det.engine.tta import use_tta
@@ -39,8 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = load_config(args)
     if not cfg.get('test_dataloader'):
         raise InputError(f'config {args.config} has no test_dataloader')
-    if is_first_process(cfg):
-        check_data(cfg, ('test',))
+    check_data(cfg, ('test',))
     if args.tta:
         use_tta(cfg)
     if args.show_dir:

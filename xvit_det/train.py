@@ -11,7 +11,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 import xvit_det  # noqa: F401  (before mmcv.ops can be imported: it may have to stand in for compiled ops)
 from xvit_det.engine.checkpoint import check_checkpoint
-from xvit_det.engine.cli import build_runner, command, is_first_process, load_config, make_parser
+from xvit_det.engine.cli import build_runner, command, load_config, make_parser
 from xvit_det.engine.data_check import check_data
 from xvit_det.errors import InputError
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     cfg = load_config(args)
     _apply_training_options(cfg, args)
-    images = check_data(cfg, ('train', 'val')) if is_first_process(cfg) else {}
+    images = check_data(cfg, ('train', 'val'))  # in every process, so that all of them stop
     if cfg.get('load_from') and cfg.get('resume') and not Path(cfg.load_from).is_file():
         raise InputError(f'--resume: {cfg.load_from} is not a file')
     runner = build_runner(cfg)

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -151,7 +152,9 @@ def tool() -> Callable[..., subprocess.CompletedProcess]:
 
     def run(name: str, *argv: str, cwd: Path) -> subprocess.CompletedProcess:
         line = [sys.executable] if name.endswith('.py') else ['bash']
-        environment = os.environ | dict(PYTHON=sys.executable, PORT='29611')
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            environment = os.environ | dict(PYTHON=sys.executable, PORT=str(free.getsockname()[1]))
         command = [*line, str(REPO / 'tools' / name), *argv]
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 

@@ -77,6 +77,11 @@ def test_class_names_in_another_order(refused, write_config, coco_folder):
     assert 'order' in message
 
 
+def test_one_class_without_its_comma(refused, write_config, coco_folder):
+    message = refused(train, write_config(coco_folder, "metainfo.update(classes=('bar'))\n"))
+    assert "write ('bar',)" in message
+
+
 def test_num_classes_of_a_head(refused, write_config, coco_folder):
     option = 'model.roi_head.mask_head.num_classes=80'
     message = refused(train, write_config(coco_folder), '--cfg-options', option)

@@ -22,10 +22,10 @@ def amp_dtype() -> str:
 
 
 @OPTIM_WRAPPERS.register_module()
-def AutoAmpOptimWrapper(  # noqa: N802 (named in configs like the wrappers that it returns)
-    dtype: str | None = None, loss_scale: Any = None, **kwargs: Any
-) -> OptimWrapper:
+def AutoAmpOptimWrapper(dtype: str | None = None, loss_scale: Any = None, **kwargs: Any) -> OptimWrapper:
     """Build an ``AmpOptimWrapper`` on an accelerator, or an ``OptimWrapper`` and one line of notice on a CPU.
+
+    A function, named in configs like the classes that it chooses from.
 
     Args:
         dtype: ``'bfloat16'`` or ``'float16'``; by default what :func:`amp_dtype` finds.

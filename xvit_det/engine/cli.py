@@ -1,6 +1,7 @@
 """What the train and test commands share: their options, the config they lead to, and how errors are shown."""
 
 import functools
+import gc
 import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -36,10 +37,17 @@ def command(run: Callable[[Sequence[str] | None], None]) -> Callable[[Sequence[s
             if os.environ.get('LOCAL_RANK', '0') == '0':
                 print(f'error: {error}', file=sys.stderr, flush=True)
             raise SystemExit(2) from None
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        _leave_group()
 
     return main
+
+
+def _leave_group() -> None:
+    """Part from the other processes together, the model's part in the group gone first; gloo aborts otherwise."""
+    if torch.distributed.is_initialized():
+        gc.collect()
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def make_parser(description: str) -> ArgumentParser:
@@ -118,11 +126,6 @@ def _set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
-
-
-def is_first_process(cfg: Config) -> bool:
-    """Whether this process is the one that checks data for all."""
-    return cfg.launcher == 'none' or os.environ[RANK_VARIABLES[cfg.launcher]] == '0'
 
 
 def build_runner(cfg: Config) -> Runner:

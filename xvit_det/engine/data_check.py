@@ -50,14 +50,9 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
 
 def _check_files(cfg: Config, splits: Sequence[str]) -> None:
     """Report everything of the data that is missing at once, not one item a run."""
-    missing = [
-        f'{path} ({what})'
-        for split in splits
-        for path, what in _needed_paths(cfg, split)
-        if '://' not in path and not os.path.exists(path)
-    ]
+    needed = {path: what for split in splits for path, what in _needed_paths(cfg, split)}
+    missing = [f'{path} ({what})' for path, what in needed.items() if '://' not in path and not os.path.exists(path)]
     if missing:
-        missing = list(dict.fromkeys(missing))
         roots = {str(d.get('data_root')) for s in splits for d in dataset_configs(cfg, s) if d.get('data_root')}
         raise InputError(
             f'the data that this config expects in {" and ".join(sorted(roots)) or "its data sets"} is not there: '
@@ -73,19 +68,17 @@ def _needed_paths(cfg: Config, split: str) -> Iterator[tuple[str, str]]:
         if dataset.get('backend_args'):  # remote storage
             continue
         if dataset.get('ann_file'):
-            yield resolve(dataset, dataset['ann_file']), f'{split} annotations'
-            yield from (
-                (m['ann_file'], f'{split} annotations') for m in metric_configs(cfg, split) if m.get('ann_file')
-            )
+            yield resolve(dataset, dataset['ann_file']), 'annotations'
+            yield from ((m['ann_file'], 'annotations') for m in metric_configs(cfg, split) if m.get('ann_file'))
         prefix = dataset.get('data_prefix') or {}
         for folder in prefix.values() if isinstance(prefix, dict) else [prefix]:
             if folder:
-                yield resolve(dataset, folder), f'{split} images'
+                yield resolve(dataset, folder), 'images'
         cls = find_class(dataset.get('type'), cfg.get('default_scope'))
         if not prefix and dataset.get('split') and hasattr(cls, 'IMG_EXTENSIONS'):  # ImageNet's folders by split
-            yield resolve(dataset, dataset['split']), f'{split} images, a folder for each class'
+            yield resolve(dataset, dataset['split']), 'images, a folder for each class'
         if hasattr(cls, 'base_folder') and dataset.get('download') is False:  # CIFAR, which else downloads itself
-            yield resolve(dataset, cls.base_folder), f'{split} pictures'
+            yield resolve(dataset, cls.base_folder), 'images'
 
 
 def _read_coco(path: str) -> dict:
@@ -93,10 +86,10 @@ def _read_coco(path: str) -> dict:
         content = json.loads(Path(path).read_bytes())
     except ValueError as error:
         raise InputError(f'{path} is not a JSON file: {error}') from None
-    absent = [key for key in ('images', 'annotations', 'categories') if key not in content]
+    absent = [key for key in ('images', 'categories') if key not in content]
     if absent:
         raise InputError(f'{path} is not in COCO format: it has no {" and no ".join(absent)}')
-    return content
+    return {key: content[key] for key in ('images', 'categories')}  # COCO's annotations take 3 GB
 
 
 def _class_names(dataset: ConfigDict, cls: Any) -> Sequence[str] | None:
@@ -105,7 +98,7 @@ def _class_names(dataset: ConfigDict, cls: Any) -> Sequence[str] | None:
     if isinstance(names, str):
         if not os.path.isfile(names):
             raise InputError(f"metainfo: classes={names!r} is one text, not a list; for one class write ('{names}',)")
-        return Path(names).read_text().split('\n')
+        return Path(names).read_text().splitlines()
     if names is None and hasattr(cls, 'METAINFO'):
         names = cls.METAINFO.get('classes')
     return names

@@ -7,18 +7,24 @@ from torch import Tensor
 from xvit_det.compat.ops import wide
 
 
-def _deform_backward(
-    grad_output: Tensor,
-    input: Tensor,
-    weight: Tensor,
-    offset: Tensor,
-    mask: Tensor | None,
-    *numbers: int,
-) -> tuple[Tensor, ...]:
-    """Return the gradients of input, weight, offset, mask and bias.
+# How mmcv names stride, padding, dilation (each height, width), groups and offset groups in either op.
+PLAIN = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW', 'group', 'deformable_group')
+MODULATED = ('stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h', 'dilation_w', 'group', 'deformable_group')
 
-    ``numbers``: stride, padding, dilation (each height, width), groups, offset groups.
-    """
+
+def _forward(
+    input: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None, bias: Tensor | None, numbers: list[int]
+) -> Tensor:
+    stride, padding, dilation = numbers[0:2], numbers[2:4], numbers[4:6]  # the groups follow from the shapes
+    bias, mask = (None if x is None else wide(x) for x in (bias, mask))
+    conv = torchvision.ops.deform_conv2d
+    return conv(wide(input), wide(offset), wide(weight), bias, stride, padding, dilation, mask)
+
+
+def _backward(
+    grad_output: Tensor, input: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None, numbers: list[int]
+) -> tuple[Tensor, ...]:
+    """Return the gradients of input, weight, offset, mask and bias."""
     backward = torch.ops.torchvision._deform_conv2d_backward
     grad_output, input, weight, offset = map(wide, (grad_output, input, weight, offset))
     modulation = input.new_zeros(len(input), 1) if mask is None else wide(mask)
@@ -29,19 +35,7 @@ def _deform_backward(
 def deform_conv_forward(
     input: Tensor, weight: Tensor, offset: Tensor, output: Tensor, columns: Tensor, ones: Tensor, **sizes: int
 ) -> None:
-    output.copy_(
-        torchvision.ops.deform_conv2d(
-            *map(wide, (input, offset, weight)),
-            stride=(sizes['dH'], sizes['dW']),
-            padding=(sizes['padH'], sizes['padW']),
-            dilation=(sizes['dilationH'], sizes['dilationW']),
-        )
-    )
-
-
-def _numbers(s: dict[str, int]) -> tuple[int, ...]:
-    names = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW', 'group', 'deformable_group')
-    return tuple(s[name] for name in names)
+    output.copy_(_forward(input, weight, offset, None, None, [sizes[name] for name in PLAIN]))
 
 
 def deform_conv_backward_input(
@@ -54,7 +48,7 @@ def deform_conv_backward_input(
     columns: Tensor,
     **sizes: int,
 ) -> None:
-    grads = _deform_backward(grad_output, input, weight, offset, None, *_numbers(sizes))
+    grads = _backward(grad_output, input, weight, offset, None, [sizes[name] for name in PLAIN])
     grad_input.copy_(grads[0])
     grad_offset.copy_(grads[2])
 
@@ -70,8 +64,8 @@ def deform_conv_backward_parameters(
     scale: float,
     **sizes: int,
 ) -> None:
-    # Only the shape of the weight enters its own gradient.
-    grads = _deform_backward(grad_output, input, torch.zeros_like(grad_weight), offset, None, *_numbers(sizes))
+    weight = torch.zeros_like(grad_weight)  # only its shape enters its gradient
+    grads = _backward(grad_output, input, weight, offset, None, [sizes[name] for name in PLAIN])
     grad_weight.add_(grads[1].to(grad_weight.dtype), alpha=scale)
 
 
@@ -88,16 +82,8 @@ def modulated_deform_conv_forward(
     with_bias: bool,
     **sizes: int,
 ) -> None:
-    output.copy_(
-        torchvision.ops.deform_conv2d(
-            *map(wide, (input, offset, weight)),
-            bias=wide(bias) if with_bias else None,
-            stride=(sizes['stride_h'], sizes['stride_w']),
-            padding=(sizes['pad_h'], sizes['pad_w']),
-            dilation=(sizes['dilation_h'], sizes['dilation_w']),
-            mask=wide(mask),
-        )
-    )
+    numbers = [sizes[name] for name in MODULATED]
+    output.copy_(_forward(input, weight, offset, mask, bias if with_bias else None, numbers))
 
 
 def modulated_deform_conv_backward(
@@ -118,9 +104,7 @@ def modulated_deform_conv_backward(
     with_bias: bool,
     **sizes: int,
 ) -> None:
-    names = ('stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h', 'dilation_w', 'group', 'deformable_group')
-    numbers = [sizes[name] for name in names]
-    grads = _deform_backward(grad_output, input, weight, offset, mask, *numbers)
+    grads = _backward(grad_output, input, weight, offset, mask, [sizes[name] for name in MODULATED])
     outputs = [grad_input, grad_weight, grad_offset, grad_mask] + [grad_bias] * with_bias
     for output, grad in zip(outputs, grads, strict=False):
         output.copy_(grad)

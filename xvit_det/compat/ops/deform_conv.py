@@ -6,7 +6,6 @@ from torch import Tensor
 
 from xvit_det.compat.ops import wide
 
-
 # How mmcv names stride, padding, dilation (each height, width), groups and offset groups in either op.
 PLAIN = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW', 'group', 'deformable_group')
 MODULATED = ('stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h', 'dilation_w', 'group', 'deformable_group')

@@ -3,6 +3,7 @@
 Usage: ddp_worker.py OUTPUT.pth, alone or under torchrun.
 """
 
+import gc
 import os
 import sys
 
@@ -27,4 +28,7 @@ loss.backward()
 if os.environ.get('RANK', '0') == '0':
     torch.save({name.removeprefix('module.'): p.grad for name, p in model.named_parameters()}, sys.argv[1])
 if dist.is_initialized():
+    del model, loss  # the model's part in the group first, then all together; gloo may abort otherwise
+    gc.collect()
+    dist.barrier()
     dist.destroy_process_group()

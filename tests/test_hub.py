@@ -57,7 +57,7 @@ def test_a_package_without_configs_says_so(monkeypatch, tmp_path):
         hub.config_dir()
 
 
-@pytest.mark.parametrize('scope', [None, 'mmdet', 'mmpretrain', 'mmengine'])
+@pytest.mark.parametrize('scope', [None, 'mmdet', 'mmpretrain'])
 @pytest.mark.parametrize('name', ['mask_rcnn_xvit_shapes', 'xvit_t_in1k'])
 def test_builds_from_any_scope_and_leaves_it(scope, name):
     def current() -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from xvit_det import hub
 
@@ -18,6 +19,18 @@ def load_config(name: str) -> Config:
 def load() -> Callable[[str], Config]:
     """Config of a name, without importing what it asks for."""
     return load_config
+
+
+@pytest.fixture(scope='module')
+def shapes_of() -> Callable[[str], tuple[Config, torch.nn.Module]]:
+    """Config of a name and its model with shapes but no numbers, which takes no time and no memory."""
+
+    def build(name: str) -> tuple[Config, torch.nn.Module]:
+        cfg = Config.fromfile(hub.find_config(name))
+        with torch.device('meta'):
+            return cfg, MODELS.build({**cfg.model, '_scope_': cfg.default_scope})
+
+    return build
 
 
 def distinct_models() -> list[str]:

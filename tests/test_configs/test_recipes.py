@@ -1,9 +1,9 @@
 """The numbers of the papers' training recipes, and which parameters get no weight decay."""
 
 import pytest
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-
-from xvit_det import hub
+from torch import nn
 
 ARCHS = {'t': ('tiny', 0.05), 's': ('small', 0.05), 'm': ('medium', 0.1), 'b': ('base', 0.15)}  # name, drop path
 
@@ -92,15 +92,14 @@ def test_384_is_fine_tuned_for_a_tenth_of_the_time(load, size):
         assert [t.get('crop_size', t.get('scale')) for t in dataloader.dataset.pipeline[1:3]] == [438, 384]
 
 
-def weight_decays(name: str) -> dict[str, float]:
-    model = hub.create_model(name)
-    optimizer = build_optim_wrapper(model, model.cfg.optim_wrapper).optimizer
+def weight_decays(cfg: Config, model: nn.Module) -> dict[str, float]:
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     decay = {id(p): group['weight_decay'] for group in optimizer.param_groups for p in group['params']}
     return {name: decay[id(p)] for name, p in model.named_parameters()}
 
 
-def test_weight_decay_of_the_detector():
-    decays = weight_decays('mask_rcnn_xvit_t_3x')
+def test_weight_decay_of_the_detector(shapes_of):
+    decays = weight_decays(*shapes_of('mask_rcnn_xvit_t_3x'))
     block = 'backbone.blocks.0.'
     matrices = [
         *(block + name for name in ('attn.qkv.weight', 'attn.proj.weight')),
@@ -120,8 +119,9 @@ def test_weight_decay_of_the_detector():
 
 
 @pytest.mark.parametrize('name', ['mask_rcnn_xvit_t_3x', 'xvit_t_in1k'])
-def test_weight_decay_agrees_with_the_backbone(name):
-    decays = weight_decays(name)
-    exempt = {f'backbone.{p}' for p in hub.create_model(name).backbone.no_weight_decay()}
+def test_weight_decay_agrees_with_the_backbone(shapes_of, name):
+    cfg, model = shapes_of(name)
+    decays = weight_decays(cfg, model)
+    exempt = {f'backbone.{p}' for p in model.backbone.no_weight_decay()}
     assert ('backbone.cls_token' in exempt) == (name == 'xvit_t_in1k')
     assert {p for p, decay in decays.items() if p.startswith('backbone.') and decay == 0} == exempt

@@ -2,10 +2,7 @@
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS
 
-from xvit_det import hub
 from xvit_det.analysis import count_parameters
 
 PARAMETERS = {
@@ -28,10 +25,8 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize('name', PARAMETERS)
-def test_parameter_totals(name):
-    cfg = Config.fromfile(hub.find_config(name))
-    with torch.device('meta'):  # shapes without numbers: no time, no memory
-        model = MODELS.build({**cfg.model, '_scope_': cfg.default_scope})
+def test_parameter_totals(shapes_of, name):
+    _, model = shapes_of(name)
     assert count_parameters(model) == PARAMETERS[name]
 
 

@@ -1,6 +1,9 @@
 """Reading mmengine's checkpoints as data only, in either family."""
 
 import collections
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ from mmengine.runner.checkpoint import load_checkpoint
 from torch.utils.data import Dataset
 
 from xvit_det.compat.checkpoint import refuse_unsafe_checkpoints
+
+REPO = Path(__file__).resolve().parents[2]
 
 
 class Line(BaseModel):
@@ -79,6 +84,13 @@ def test_data_types_of_checkpoints(tmp_path):
     assert all(
         np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(read['arrays'], content['arrays'], strict=True)
     )
+
+
+def test_a_process_that_has_logged_nothing_reads_logged_values(tmp_path):
+    """HistoryBuffer's table of methods, which a checkpoint points into, is empty until the first buffer is made."""
+    torch.save(dict(history=HistoryBuffer([1.0], [1])), tmp_path / 'file.pth')
+    code = f'import xvit_det, torch; torch.load({str(tmp_path / "file.pth")!r}, weights_only=True)'
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=REPO)
 
 
 def test_types_stay_allowed_after_mmengine_loads(tmp_path):

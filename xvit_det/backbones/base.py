@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from xvit_det.backbones.pretrained import load_pretrained
+from xvit_det.errors import InputError
 
 OUT_TYPES = ('pyramid', 'featmap', 'cls_token', 'avg_featmap')
 
@@ -17,17 +18,17 @@ def resolve_arch(arch: str | Mapping, zoo: Mapping[str, Mapping], aliases: Mappi
     """Look up a named architecture, or check that a given one has the same keys.
 
     Raises:
-        ValueError: An unknown name, a missing or an unknown key; the message lists the known ones.
+        InputError: An unknown name, a missing or an unknown key; the message lists the known ones.
     """
     if isinstance(arch, str):
         name = aliases.get(arch, arch)
         if name not in zoo:
-            raise ValueError(f'arch {arch!r} is not one of {", ".join(zoo)}, nor a dict with the same keys')
+            raise InputError(f'arch {arch!r} is not one of {", ".join(zoo)}, nor a dict with the same keys')
         return dict(zoo[name])
     keys = set(next(iter(zoo.values())))
     missing, unknown = sorted(keys - set(arch)), sorted(set(arch) - keys)
     if missing or unknown:
-        raise ValueError(f'custom arch needs exactly the keys {sorted(keys)}; missing {missing}, unknown {unknown}')
+        raise InputError(f'custom arch needs exactly the keys {sorted(keys)}; missing {missing}, unknown {unknown}')
     return dict(arch)
 
 
@@ -35,14 +36,14 @@ def resolve_indices(indices: int | Sequence[int], depth: int) -> tuple[int, ...]
     """Turn block numbers, negative ones counting from the end, into ascending numbers in [0, depth).
 
     Raises:
-        ValueError: An index out of range, not an integer, or out of order.
+        InputError: An index out of range, not an integer, or out of order.
     """
     given = [indices] if isinstance(indices, int) else list(indices)
     if not all(isinstance(i, int) and -depth <= i < depth for i in given):
-        raise ValueError(f'out_indices={indices} has a value that is not an integer in [{-depth}, {depth - 1}]')
+        raise InputError(f'out_indices={indices} has a value that is not an integer in [{-depth}, {depth - 1}]')
     resolved = tuple(i % depth for i in given)
     if not resolved or list(resolved) != sorted(set(resolved)):
-        raise ValueError(f'out_indices={indices} does not name one or more blocks in ascending order')
+        raise InputError(f'out_indices={indices} does not name one or more blocks in ascending order')
     return resolved
 
 
@@ -65,7 +66,7 @@ class Backbone(BaseModule, ABC):
         out_strides: Stride of every output map; empty for outputs that are vectors.
 
     Raises:
-        ValueError: A value that is not one of the choices; the message lists them.
+        InputError: A value that is not one of the choices; the message lists them.
     """
 
     out_channels: tuple[int, ...]
@@ -86,17 +87,17 @@ class Backbone(BaseModule, ABC):
     ) -> None:
         super().__init__(init_cfg)
         if out_type not in OUT_TYPES:
-            raise ValueError(f'out_type {out_type!r} is not one of {", ".join(OUT_TYPES)}')
+            raise InputError(f'out_type {out_type!r} is not one of {", ".join(OUT_TYPES)}')
         self.out_type = out_type
         self.out_indices = resolve_indices(out_indices, depth)
         if out_type == 'pyramid' and len(self.out_indices) != 4:
-            raise ValueError(f'out_type pyramid needs four out_indices, not {out_indices}')
+            raise InputError(f'out_type pyramid needs four out_indices, not {out_indices}')
         if out_type == 'cls_token' and self.out_indices != (depth - 1,):
-            raise ValueError(f'out_type cls_token reads the last block only; out_indices={out_indices} names others')
+            raise InputError(f'out_type cls_token reads the last block only; out_indices={out_indices} names others')
         # Blocks behind the last output would never get a gradient, so they are not built.
         self.num_blocks = self.out_indices[-1] + 1
         if not (isinstance(frozen_stages, int) and -1 <= frozen_stages <= self.num_blocks):
-            raise ValueError(f'frozen_stages={frozen_stages} is not in [-1, {self.num_blocks}]')
+            raise InputError(f'frozen_stages={frozen_stages} is not in [-1, {self.num_blocks}]')
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp

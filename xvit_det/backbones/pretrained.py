@@ -31,7 +31,7 @@ def read_state_dict(checkpoint: str | Path) -> dict[str, Tensor]:
             content = torch.load(checkpoint, map_location='cpu', weights_only=True)
     except FileNotFoundError:
         raise InputError(f'checkpoint {checkpoint} does not exist') from None
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f'checkpoint {checkpoint} cannot be read as PyTorch weights: {reason}') from error
     for key in ('state_dict', 'model'):

@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xvit_det.backbones.base import Backbone, resolve_arch
+from xvit_det.errors import InputError
 from xvit_det.layers import (
     Affine,
     ClassAttentionBlock,
@@ -110,7 +111,7 @@ class XViT(Backbone):
         norm_cfg: Norm of stem, local patch interaction and pyramid: ``BN``, ``SyncBN`` or ``GN``.
 
     Raises:
-        ValueError: A value that is not one of the choices; the message lists them.
+        InputError: A value that is not one of the choices; the message lists them.
     """
 
     arch_zoo = {
@@ -253,10 +254,10 @@ def pyramid_indices(depth: int) -> tuple[int, ...]:
     """The four blocks a pyramid reads: XCiT's 3, 5, 7, 11 at depth 12, in proportion at other depths.
 
     Raises:
-        ValueError: Fewer than four blocks.
+        InputError: Fewer than four blocks.
     """
     if depth < 4:
-        raise ValueError(f'out_type pyramid needs at least four blocks, not depth={depth}')
+        raise InputError(f'out_type pyramid needs at least four blocks, not depth={depth}')
     thirds = (depth // 3, depth // 2, -(-2 * depth // 3), depth)
     return tuple(i - 1 for i in thirds)
 

@@ -16,6 +16,7 @@ def _statistic(owner: type, name: str) -> Callable[..., Any]:
     """
     from mmengine.logging import HistoryBuffer
 
+    HistoryBuffer()  # the first one fills the table of methods
     if owner is not HistoryBuffer or name not in HistoryBuffer._statistics_methods:
         raise ValueError(f'the checkpoint asks for {owner!r}.{name}, which is no plain data')
     return HistoryBuffer._statistics_methods[name]

@@ -1,10 +1,10 @@
-# X-ViT-S in mmdet's own RetinaNet.
+# X-ViT-S in mmdet's own RetinaNet, which starts at stride 8: three maps, all of which its neck takes.
 _base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '_base_/schedules/adamw.py']
 custom_imports = dict(imports=['xvit_det'], allow_failed_imports=False)
 model = dict(
-    backbone=dict(_delete_=True, type='XViT', arch='small', drop_path_rate=0.05, mask_padding=True),
-    neck=dict(in_channels=[384] * 4),
+    backbone=dict(
+        _delete_=True, type='XViT', arch='small', out_indices=(5, 7, 11), drop_path_rate=0.05, mask_padding=True
+    ),
+    neck=dict(in_channels=[384] * 3, start_level=0),
 )
 optim_wrapper = dict(_delete_=True, **_base_.adamw)  # the base file's SGD suits ResNets
-# RetinaNet starts at stride 8: DDP has to know that the layers which make the stride-4 map get no gradient.
-find_unused_parameters = True

@@ -61,6 +61,16 @@ def test_maps_have_their_strides_and_channels(name, height, width):
 
 
 @every_backbone
+def test_a_pyramid_may_start_at_stride_8(name):
+    model = build(name, out_indices=(0, 2, 4)).train()
+    assert model.out_strides == (8, 16, 32) and len(model.out_channels) == 3
+    outs = model(torch.randn(2, 3, 64, 96))
+    assert [tuple(out.shape[-2:]) for out in outs] == [(8, 12), (4, 6), (2, 3)]
+    loss_of(outs).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@every_backbone
 @every_out_type
 def test_outputs_are_tuples_of_what_was_asked(name, out_type):
     model = build(name, out_type=out_type)
@@ -98,7 +108,7 @@ def test_out_indices(name):
         (dict(out_type='featmap', out_indices='abc'), r'out_indices=abc has a value'),
         (dict(out_type='featmap', out_indices=(3, 1)), r'ascending order'),
         (dict(out_type='featmap', out_indices=()), r'one or more blocks'),
-        (dict(out_indices=(0, 1, 2)), r'pyramid needs four out_indices'),
+        (dict(out_indices=(0, 1)), r'pyramid needs four out_indices, or three'),
         (dict(out_type='cls_token', out_indices=0), r'cls_token reads the last block only'),
         (dict(frozen_stages=6), r'frozen_stages=6 is not in \[-1, 5\]'),
         (dict(drop_path_rate=1.0), r'drop path rate 1\.0'),

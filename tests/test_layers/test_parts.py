@@ -118,6 +118,8 @@ def test_pyramid_sizes_and_levels():
     assert [tuple(o.shape[-2:]) for o in outs] == [(20, 28), (10, 14), (5, 7), (3, 4)]
     assert outs[2] is maps[2]
     assert outs[3][0, 0, 2, 3] == maps[3][0, 0, 4, 6], 'the last odd row and column are seen'
+    three = FeaturePyramid(4, BN, num_levels=3)
+    assert [tuple(o.shape[-2:]) for o in three(maps[1:])] == [(10, 14), (5, 7), (3, 4)]
 
 
 def test_class_attention_reads_patch_tokens_and_leaves_them_alone():

@@ -90,8 +90,10 @@ class Backbone(BaseModule, ABC):
             raise InputError(f'out_type {out_type!r} is not one of {", ".join(OUT_TYPES)}')
         self.out_type = out_type
         self.out_indices = resolve_indices(out_indices, depth)
-        if out_type == 'pyramid' and len(self.out_indices) != 4:
-            raise InputError(f'out_type pyramid needs four out_indices, not {out_indices}')
+        if out_type == 'pyramid' and len(self.out_indices) not in (3, 4):
+            raise InputError(
+                f'out_type pyramid needs four out_indices, or three to start at stride 8; not {out_indices}'
+            )
         if out_type == 'cls_token' and self.out_indices != (depth - 1,):
             raise InputError(f'out_type cls_token reads the last block only; out_indices={out_indices} names others')
         # Blocks behind the last output would never get a gradient, so they are not built.

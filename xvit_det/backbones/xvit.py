@@ -99,7 +99,8 @@ class XViT(Backbone):
             ``out_indices``; ``'cls_token'``: the class token (B, d) after class attention; ``'avg_featmap'``: the
             normalised, averaged tokens (B, d) of ``out_indices``. Parameters that it does not use do not exist.
         out_indices: Blocks to read, negative from the end. ``None``: four evenly spaced ones for ``'pyramid'`` (3, 5,
-            7, 11 at depth 12 and 7, 11, 15, 23 at depth 24), else the last.
+            7, 11 at depth 12 and 7, 11, 15, 23 at depth 24), else the last. Three for ``'pyramid'`` leave out stride 4,
+            for detectors that do not use it.
         drop_path_rate: Probability of skipping a residual branch in training, the same at every depth.
         position: Add the Fourier position code.
         kv_axis, gamma: See :class:`xvit_det.mixers.XNormAttention`.
@@ -166,7 +167,7 @@ class XViT(Backbone):
             for _ in range(self.num_blocks)
         )
         if out_type == 'pyramid':
-            self.pyramid = FeaturePyramid(embed_dims, norm_cfg)
+            self.pyramid = FeaturePyramid(embed_dims, norm_cfg, len(self.out_indices))
         elif out_type == 'cls_token':
             self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
             self.class_blocks = nn.ModuleList(
@@ -175,8 +176,9 @@ class XViT(Backbone):
         if out_type in ('cls_token', 'avg_featmap'):
             self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.out_channels = (embed_dims,) * len(self.out_indices)
-        strides = {'pyramid': FeaturePyramid.strides, 'featmap': (STRIDE,) * len(self.out_indices)}
-        self.out_strides = strides.get(out_type, ())
+        self.out_strides = (STRIDE,) * len(self.out_indices) if out_type == 'featmap' else ()
+        if out_type == 'pyramid':
+            self.out_strides = self.pyramid.strides
         self._reset_parameters()
         self._freeze()
 

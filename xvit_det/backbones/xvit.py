@@ -27,6 +27,7 @@ from xvit_det.layers import (
     map_to_tokens,
     tokens_to_map,
 )
+from xvit_det.layers.padding import zero_padding_
 from xvit_det.mixers import XNormAttention
 
 STRIDE = 16
@@ -203,7 +204,12 @@ class XViT(Backbone):
         """
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f'input shape {tuple(x.shape)} is not (batch, {self.in_channels}, height, width)')
-        extents = self._extents(x, image_sizes)
+        extents = None
+        if self.mask_padding and image_sizes is None:
+            extents = ImageExtents.from_zeros(x)
+        elif self.mask_padding:
+            extents = ImageExtents(torch.as_tensor(image_sizes, device=x.device))
+            x = zero_padding_(x.clone(), extents, stride=1)
         features = self.stem(x, extents)
         size = features.shape[-2:]
         mask = None if extents is None else extents.mask(size, STRIDE)
@@ -221,13 +227,6 @@ class XViT(Backbone):
     @property
     def _recompute(self) -> bool:
         return self.with_cp and self.training and torch.is_grad_enabled()
-
-    def _extents(self, x: Tensor, image_sizes: Tensor | None) -> ImageExtents | None:
-        if not self.mask_padding:
-            return None
-        if image_sizes is None:
-            return ImageExtents.from_zeros(x)
-        return ImageExtents(torch.as_tensor(image_sizes, device=x.device))
 
     def _output(
         self, taps: list[Tensor], size: tuple[int, int], valid: Tensor | None, extents: ImageExtents | None

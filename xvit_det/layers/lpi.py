@@ -25,16 +25,16 @@ class LocalPatchInteraction(nn.Module):
         """Convolve tokens as a map.
 
         Args:
-            x: Tokens (B, N, C).
+            x: Tokens (B, N, C). Set to zero, in place, where ``valid`` is false: pass a tensor that nothing else needs.
             size: (h, w) with h·w = N.
-            valid: (B, N) bool; what the convolutions see at false tokens is zero, as beyond the border.
+            valid: (B, N) bool; the convolutions see zeros at false tokens, as beyond the border.
 
         Returns:
             Tokens (B, N, C).
         """
         mask = None if valid is None else valid[:, None].unflatten(2, size)  # (B, N) -> (B, 1, h, w)
         x = tokens_to_map(x, size)
-        x = self.conv1(x if mask is None else x * mask)
+        x = self.conv1(x if mask is None else x.mul_(mask))
         x = self.norm(self.act(x))
-        x = self.conv2(x if mask is None else x * mask)
+        x = self.conv2(x if mask is None else x.mul_(mask))
         return map_to_tokens(x)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from xvit_det.layers.norm import build_norm
-from xvit_det.layers.padding import ImageExtents, zero_padding
+from xvit_det.layers.padding import ImageExtents, zero_padding_
 
 
 class ConvStem(nn.Module):
@@ -41,11 +41,12 @@ class ConvStem(nn.Module):
 
         Args:
             x: Images (B, in_channels, H, W).
-            extents: Which part of the batch each image covers; the rest is zero before every convolution.
+            extents: Which part of the batch each image covers. The rest must be zero, and is made so again before
+                every further convolution.
         """
         x = x.contiguous(memory_format=torch.channels_last)
         for level, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             if level > 0:
-                x = self.act(x)
-            x = norm(conv(zero_padding(x, extents, stride=2**level)))
+                x = zero_padding_(self.act(x), extents, stride=2**level)
+            x = norm(conv(x))
         return x

@@ -109,6 +109,11 @@ def draw_coco(folder: Path, names: tuple[str, ...] = CLASSES) -> Path:
     return folder
 
 
+@pytest.fixture(name='draw_coco')
+def give_draw_coco() -> Callable[..., Path]:
+    return draw_coco
+
+
 @pytest.fixture
 def coco_folder(tmp_path: Path) -> Path:
     return draw_coco(tmp_path / 'coco')

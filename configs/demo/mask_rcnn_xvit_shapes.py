@@ -10,37 +10,54 @@ default_scope = 'mmdet'
 num_classes = 6
 width = 64
 strides = [4, 8, 16, 32]
+head_norm = dict(type='GN', num_groups=16)  # Without norms in the heads, learning from scratch takes far longer.
 model = dict(
     backbone=dict(
         _delete_=True,
         type='XViT',
         arch=dict(
-            embed_dims=96,
-            depth=6,
+            embed_dims=144,
+            depth=4,
             attn_dims=48,
             num_heads=4,
             mlp_ratio=4,
             num_class_layers=0,
             layer_scale=1.0,
         ),
-        out_indices=(2, 3, 4, 5),
     ),
-    neck=dict(in_channels=[96] * 4, out_channels=width, num_outs=4, norm_cfg=dict(type='BN')),
+    neck=dict(in_channels=[144] * 4, out_channels=width, num_outs=4, norm_cfg=dict(type='BN')),
     rpn_head=dict(
         in_channels=width,
         feat_channels=32,
         anchor_generator=dict(scales=[4], strides=strides),
     ),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=width, finest_scale=24, roi_layer=dict(sampling_ratio=1)),
-        bbox_head=dict(in_channels=width, fc_out_channels=256, num_classes=num_classes),
-        mask_roi_extractor=dict(out_channels=width, finest_scale=24, roi_layer=dict(sampling_ratio=1)),
-        mask_head=dict(num_convs=2, in_channels=width, conv_out_channels=width, num_classes=num_classes),
+        bbox_roi_extractor=dict(out_channels=width, roi_layer=dict(sampling_ratio=2)),
+        bbox_head=dict(
+            type='ConvFCBBoxHead',
+            num_shared_convs=2,
+            num_shared_fcs=1,
+            in_channels=width,
+            conv_out_channels=width,
+            fc_out_channels=256,
+            num_classes=num_classes,
+            reg_class_agnostic=True,
+            norm_cfg=head_norm,
+        ),
+        mask_roi_extractor=dict(out_channels=width, roi_layer=dict(sampling_ratio=1)),
+        mask_head=dict(
+            num_convs=2,
+            in_channels=width,
+            conv_out_channels=width,
+            num_classes=num_classes,
+            class_agnostic=True,
+            norm_cfg=head_norm,
+        ),
     ),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
-        rpn_proposal=dict(nms_pre=300, max_per_img=100),
-        rcnn=dict(sampler=dict(num=32, pos_fraction=0.5)),
+        rpn_proposal=dict(nms_pre=200, max_per_img=60),
+        rcnn=dict(sampler=dict(num=64, pos_fraction=0.33)),
     ),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100), rcnn=dict(max_per_img=50)),
 )
@@ -48,7 +65,7 @@ model = dict(
 dataset_type = 'ShapesDataset'
 data_root = 'data/shapes/'
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
@@ -90,14 +107,14 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-epochs = 12
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=2)
+epochs = 4
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1.5e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=5.0),
+    optimizer=dict(type='AdamW', lr=1.5e-3, betas=(0.9, 0.99), weight_decay=0.05),
+    clip_grad=dict(max_norm=10.0),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),

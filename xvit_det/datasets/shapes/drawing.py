@@ -73,14 +73,14 @@ def draw_scene(dice: Dice, size: int) -> Scene:
         size: Side in pixels.
 
     Returns:
-        The picture with three to nine shapes, at times with a crowd behind them. No single shape is covered or cut by
+        The picture with three to seven shapes, at times with a crowd behind them. No single shape is covered or cut by
         the border so far that less than `MIN_VISIBLE_PART` of it is left.
     """
     ground = _ground(dice, size)
     canvas = _Canvas(ground)
     if dice.chance(0.25):
         canvas.add_crowd(dice)
-    for _ in range(dice.integer(3, 9)):
+    for _ in range(dice.integer(3, 7)):
         canvas.add_shape(dice)
     return Scene(_shrink(canvas.fine), canvas.owner, canvas.shapes)
 
@@ -99,8 +99,8 @@ class _Canvas:
         """Put one more shape on top, if a place is found that hides no other one too far."""
         kind, ink = dice.choice(CLASSES), _ink(dice)
         for _ in range(8):
-            # From an eighth to almost half of the image across, uniform in the logarithm: small ones are common.
-            radius = self.size * 0.06 * math.exp(dice.uniform(0, math.log(4)))
+            # From a fifth to half of the image across, uniform in the logarithm: small ones are common.
+            radius = self.size * 0.1 * math.exp(dice.uniform(0, math.log(2.5)))
             x, y = self._place(dice, radius)
             stamp = _Stamp(kind, x, y, radius, _tilt(dice), self.size)
             if self._is_fair(stamp):
@@ -196,13 +196,13 @@ def outline(kind: str, radius: float, angle: float) -> list[np.ndarray]:
     Returns:
         Arrays (P, 2) of x, y relative to the centre.
     """
-    arm = 0.34
+    arm = 0.4
     if kind == 'circle':
         return [_radial([radius] * 72, 0)]
     if kind == 'ring':
-        return [_radial([radius] * 72, 0), _radial([radius * 0.55] * 72, 0)[::-1]]
+        return [_radial([radius] * 72, 0), _radial([radius * 0.45] * 72, 0)[::-1]]
     if kind == 'star':
-        return [_radial([radius, radius * 0.45] * 5, angle - math.pi / 2)]
+        return [_radial([radius, radius * 0.5] * 5, angle - math.pi / 2)]
     if kind == 'cross':
         corner = [(1, arm), (arm, arm), (arm, 1)]
         points = []

@@ -13,6 +13,8 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -21,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.config import Config  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
+from mmengine.optim import OptimWrapper  # noqa: E402
+from mmengine.registry import OPTIM_WRAPPERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 from pycocotools.coco import COCO  # noqa: E402
 
@@ -32,7 +36,7 @@ METRICS = ('coco/bbox_mAP', 'coco/segm_mAP')
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data-root', type=Path, required=True, help='a COCO folder: annotations/, train2017/')
-    parser.add_argument('--config', default='mask_rcnn_xvit_t_3x', help='a detection config on COCO')
+    parser.add_argument('--config', default='mask_rcnn_xvit_s_3x', help='a detection config on COCO')
     parser.add_argument('--images', type=int, default=8, help='number of photographs')
     parser.add_argument('--short-side', type=int, default=256, help='pixels; the long side is at most 5/3 of it')
     parser.add_argument('--batch-size', type=int, default=4)
@@ -41,6 +45,7 @@ def parse_args() -> argparse.Namespace:
         '--epochs', type=int, default=160, help='passes over the photographs at the most; a multiple of 10'
     )
     parser.add_argument('--target', type=float, default=0.8, help='stop when box and mask mAP both reach it')
+    parser.add_argument('--bf16', action='store_true', help='train in bfloat16 autocast; twice as fast on some CPUs')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/overfit'))
     parser.add_argument('--json', type=Path, help='where to record the result')
@@ -82,7 +87,7 @@ def build_config(args: argparse.Namespace, annotations: Path) -> Config:
     cfg.val_evaluator.ann_file = str(annotations)
     # The same losses and heads as in full training; fewer samples per picture, as it has few objects.
     cfg.model.train_cfg.rpn_proposal.update(nms_pre=500, max_per_img=200)
-    cfg.model.train_cfg.rcnn.sampler.update(num=96)
+    cfg.model.train_cfg.rcnn.sampler.update(num=64)
     cfg.model.test_cfg.rpn.update(nms_pre=500, max_per_img=200)
     cfg.model.backbone.drop_path_rate = 0.0
     iterations = -(-args.images // args.batch_size) * args.epochs
@@ -92,6 +97,8 @@ def build_config(args: argparse.Namespace, annotations: Path) -> Config:
         dict(type='CosineAnnealingLR', T_max=iterations, eta_min=args.lr / 50, by_epoch=False),
     ]
     cfg.optim_wrapper.optimizer.lr = args.lr
+    if args.bf16:
+        cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
     cfg.optim_wrapper.clip_grad = dict(max_norm=5.0)
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=-1, save_last=True)
     cfg.default_hooks.logger.interval = 10
@@ -101,6 +108,17 @@ def build_config(args: argparse.Namespace, annotations: Path) -> Config:
     cfg.pop('test_evaluator')
     cfg.pop('test_cfg')
     return cfg
+
+
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """The forward pass in bfloat16 on any device; mmengine's AmpOptimWrapper refuses a CPU."""
+
+    @contextmanager
+    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
+            yield
 
 
 class UntilTarget(Hook):
@@ -133,6 +151,7 @@ def main() -> int:
         config=args.config,
         images=args.images,
         short_side=args.short_side,
+        bf16=args.bf16,
         seed=args.seed,
         target=args.target,
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or 'cpu',

@@ -156,7 +156,7 @@ def _progress(console: Console) -> Progress:
 
 
 class _Watch(Hook):
-    """Follows the training: moves the progress line, prints one line per epoch, keeps losses and scores."""
+    """Follows the training: moves the progress line, prints one line per evaluation, keeps losses and scores."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -173,24 +173,20 @@ class _Watch(Hook):
         self.losses.append((runner.iter + 1, float(outputs['loss'])))
         self.progress.update(self.task, advance=1, loss=f'{self.losses[-1][1]:.2f}')
 
-    def after_train_epoch(self, runner: Runner) -> None:
-        self._say(runner.epoch + 1, runner.max_epochs, f'loss {self._mean_loss(runner):.3f}')
-
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self.metrics = {name.removeprefix('coco/'): float(value) for name, value in metrics.items()}
+        # Without a single prediction, as early in training, CocoMetric returns nothing at all.
+        self.metrics = {'bbox_mAP': 0.0, 'segm_mAP': 0.0}
+        self.metrics |= {name.removeprefix('coco/'): float(value) for name, value in metrics.items()}
         box, mask = self.metrics['bbox_mAP'], self.metrics['segm_mAP']
         self.scores.append((runner.iter, box, mask))
-        self._say(runner.epoch, runner.max_epochs, f'box mAP {box:.3f}, mask mAP {mask:.3f}')
+        loss = np.mean([loss for _, loss in self.losses[-len(runner.train_dataloader) :]])
+        self.progress.console.print(
+            f'{_clock(time.monotonic() - self.start):>6}  epoch {runner.epoch}/{runner.max_epochs}  '
+            f'loss {loss:.3f}  box mAP {box:.3f}  mask mAP {mask:.3f}'
+        )
 
     def after_train(self, runner: Runner) -> None:
         self.seconds = time.monotonic() - self.start
-
-    def _mean_loss(self, runner: Runner) -> float:
-        return float(np.mean([loss for _, loss in self.losses[-len(runner.train_dataloader) :]]))
-
-    def _say(self, epoch: int, epochs: int, news: str) -> None:
-        elapsed = _clock(time.monotonic() - self.start)
-        self.progress.console.print(f'{elapsed:>6}  epoch {epoch:>2}/{epochs}  {news}')
 
 
 def _clock(seconds: float) -> str:

@@ -44,7 +44,7 @@ model = dict(
             reg_class_agnostic=True,
             norm_cfg=head_norm,
         ),
-        mask_roi_extractor=dict(out_channels=width, roi_layer=dict(sampling_ratio=1)),
+        mask_roi_extractor=dict(out_channels=width, roi_layer=dict(sampling_ratio=2)),
         mask_head=dict(
             num_convs=2,
             in_channels=width,
@@ -52,6 +52,7 @@ model = dict(
             num_classes=num_classes,
             class_agnostic=True,
             norm_cfg=head_norm,
+            loss_mask=dict(loss_weight=2.0),
         ),
     ),
     train_cfg=dict(
@@ -107,7 +108,7 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-epochs = 4
+epochs = 6
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -13,8 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from mmdet.evaluation import CocoMetric
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, METRICS
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -262,7 +261,8 @@ def test_dataset_refuses_an_unknown_split(folder):
 def test_coco_metric_gives_one_to_the_annotations_themselves(folder, shift, perfect):
     """Predictions equal to the annotations score 1.0 for boxes and masks; the same moved by a few pixels do not."""
     dataset = _dataset(folder, 'val', test_mode=True)
-    metric = CocoMetric(ann_file=str(folder / annotation_file('val')), metric=['bbox', 'segm'])
+    ann_file = str(folder / annotation_file('val'))
+    metric = METRICS.build(dict(type='mmdet.CocoMetric', ann_file=ann_file, metric=['bbox', 'segm']))
     metric.dataset_meta = dataset.metainfo
     coco = COCO(folder / annotation_file('val'))
     for image_id in coco.imgs:

@@ -114,3 +114,17 @@ def test_building_is_quiet(capfd):
     hub.create_model('xvit_t_in1k')
     shown = ''.join(capfd.readouterr())
     assert 'backbone.blocks.0' not in shown
+
+
+def test_a_path_in_another_folder_is_not_a_shipped_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hub.find_config('configs/classification/xvit_s_in1k.py') == hub.find_config('xvit_s_in1k')
+    assert hub.find_config('classification/xvit_s_in1k') == hub.find_config('xvit_s_in1k')
+    for path in ('my_configs/xvit_s_in1k.py', 'configs/xvit_s_in1k.py', ''):
+        with pytest.raises(InputError, match='no config'):
+            hub.find_config(path)
+
+
+def test_overriding_a_classifiers_preprocessing_keeps_the_rest_of_it():
+    model = hub.create_model('xvit_t_in1k', data_preprocessor=dict(num_classes=10))
+    assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])

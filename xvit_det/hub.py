@@ -57,7 +57,8 @@ def find_config(name_or_path: str | Path) -> Path:
         return path
     shipped = _shipped_configs()
     name = path.name.removesuffix('.py')
-    if name not in shipped:
+    # Folders that are given must be the shipped file's: my_configs/x.py is not configs/x.py.
+    if name not in shipped or shipped[name].parts[-len(path.parts) :] != path.with_name(f'{name}.py').parts:
         raise InputError(f'no config {str(name_or_path)!r}; close to it: {_close(name, list(shipped))}')
     return shipped[name]
 
@@ -74,8 +75,8 @@ def list_models(pattern: str = '*') -> list[str]:
 def create_model(name: str | Path, pretrained: str | Path | None = None, **overrides: Any) -> nn.Module:
     """Build the detector or classifier of a config, in evaluation mode.
 
-    Registries, default scope and log level are left as they were. The config is the attribute ``cfg`` of the model, as
-    mmdet's inference functions expect it.
+    Registries, default scope and log level are left as they were. The config is the attribute ``cfg`` of the model;
+    mmdet's inference functions also want ``mmdet.utils.register_all_modules()`` called before.
 
     Args:
         name: One of :func:`list_models`, or the path of a config file.
@@ -90,10 +91,10 @@ def create_model(name: str | Path, pretrained: str | Path | None = None, **overr
             nothing fits.
     """
     cfg = Config.fromfile(find_config(name))
-    _check_overrides(overrides, cfg.model, cfg.default_scope, where='')
-    cfg.merge_from_dict({'model': overrides})
     if 'data_preprocessor' in cfg:  # mmpretrain keeps it outside of the model
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    _check_overrides(overrides, cfg.model, cfg.default_scope, where='')
+    cfg.merge_from_dict({'model': overrides})
     model = MODELS.build({**cfg.model, '_scope_': cfg.default_scope})
     with _quiet_init():
         model.init_weights()

@@ -159,7 +159,9 @@ def test_same_input_same_output(name):
 
 @every_backbone
 @every_out_type
-@pytest.mark.parametrize('options', [{}, dict(frozen_stages=1), dict(norm_eval=True)])
+@pytest.mark.parametrize(
+    'options', [{}, dict(frozen_stages=1), dict(norm_eval=True), dict(norm_cfg=dict(type='SyncBN'))]
+)
 def test_checkpointing_changes_neither_outputs_nor_gradients_nor_statistics(name, out_type, options):
     plain = build(name, out_type=out_type, drop_path_rate=0.3, **options).train()
     saving = build(name, out_type=out_type, drop_path_rate=0.3, with_cp=True, **options).train()
@@ -283,6 +285,22 @@ def test_compiles_into_one_graph(name, options):
         with torch.no_grad():
             for a, b in zip(model(x), compiled(x), strict=True):
                 torch.testing.assert_close(a, b)
+
+
+@every_backbone
+def test_compiles_with_checkpointing(name):
+    model = build(name, with_cp=True).train()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        loss_of(torch.compile(model, backend='eager')(torch.randn(2, 3, 64, 64))).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@every_backbone
+@pytest.mark.parametrize('sizes', [[[32, 64]], [32, 64], [[64, 33], [64, 64]], [[0, 5], [32, 64]]])
+def test_image_sizes_that_do_not_fit_are_refused(name, sizes):
+    with pytest.raises(ValueError, match=r'image_sizes .* is not a \(height, width\) within \(32, 64\)'):
+        build(name, mask_padding=True)(torch.randn(2, 3, 32, 64), torch.tensor(sizes))
 
 
 @every_backbone

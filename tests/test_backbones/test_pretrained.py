@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from mmengine.model import PretrainedInit
 
 from xvit_det import InputError, XViT
 from xvit_det.backbones import load_pretrained, pretrained
@@ -68,6 +69,24 @@ def test_usual_checkpoints_are_understood(tmp_path, wrap, prefix):
     torch.save(wrap({prefix + k: v for k, v in state.items()}), tmp_path / 'weights.pth')
     report = load_pretrained(XViT(arch=ARCH, out_type='featmap'), tmp_path / 'weights.pth')
     assert len(report['matched']) == len(state) and not report['missing'] and not report['unexpected']
+
+
+def test_prefix_without_a_dot_and_type_as_a_class(classifier):
+    weights, path = classifier
+    model = XViT(arch=ARCH, init_cfg=dict(type=PretrainedInit, checkpoint=str(path), prefix='backbone'))
+    model.init_weights()
+    assert torch.equal(model.blocks[0].mlp[0].weight, weights['blocks.0.mlp.0.weight'])
+
+
+def test_a_failed_load_can_be_repeated(classifier):
+    weights, path = classifier
+    model = XViT(arch=ARCH, init_cfg=dict(type='Pretrained', checkpoint='nowhere.pth'))
+    with pytest.raises(InputError, match='nowhere.pth does not exist'):
+        model.init_weights()
+    assert model.init_cfg['checkpoint'] == 'nowhere.pth'
+    model.init_cfg['checkpoint'] = str(path)
+    model.init_weights()
+    assert torch.equal(model.blocks[0].mlp[0].weight, weights['blocks.0.mlp.0.weight'])
 
 
 def test_what_is_missing_without_a_reason_is_a_warning(tmp_path, log):

@@ -61,7 +61,10 @@ def test_norms(cfg, kind):
     assert cfg.get('eps') is None, 'the config itself stays as it was'
 
 
-def test_unknown_norm():
+def test_unfit_norms():
+    for cfg in (dict(type='GN'), dict(type='GN', num_groups=3)):
+        with pytest.raises(ValueError, match='GN needs num_groups that divides 8 channels'):
+            build_norm(cfg, 8)
     with pytest.raises(ValueError, match="'LN' is not one of BN, SyncBN, GN"):
         build_norm(dict(type='LN'), 8)
 

@@ -84,7 +84,7 @@ def test_tiny_and_zero_vectors():
     out = xnorm_attention(q, k, v)
     out.sum().backward()
     assert (out == 0).all()
-    assert all(torch.isfinite(t.grad).all() for t in (q, k, v))
+    assert all(t.grad.abs().max() < 100 for t in (q, k, v))
 
 
 def test_padded_tokens_do_not_count():

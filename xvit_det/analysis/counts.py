@@ -12,7 +12,7 @@ def count_parameters(model: nn.Module, convention: str = 'all') -> int:
 
     Args:
         model: Any module.
-        convention: ``'all'``: every trainable number.
+        convention: ``'all'``: every number in a parameter, frozen or not.
 
     Raises:
         ValueError: An unknown convention.

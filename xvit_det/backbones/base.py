@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -115,12 +115,16 @@ class Backbone(BaseModule, ABC):
             return
         init_cfg = self.init_cfg
         cfgs = [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or [])
-        self.init_cfg = [cfg for cfg in cfgs if cfg['type'] != 'Pretrained']
-        super().init_weights()
-        self.init_cfg = init_cfg
-        for cfg in cfgs:
-            if cfg['type'] == 'Pretrained':
+        pretrained = [cfg for cfg in cfgs if cfg['type'] in ('Pretrained', PretrainedInit)]
+        self.init_cfg = [cfg for cfg in cfgs if cfg not in pretrained]
+        try:
+            super().init_weights()
+            self.is_init = False  # until the last weight is loaded
+            for cfg in pretrained:
                 load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
+            self.is_init = True
+        finally:
+            self.init_cfg = init_cfg
 
     def train(self, mode: bool = True) -> 'Backbone':
         """Set the mode, except that frozen parts, and BatchNorm under ``norm_eval``, stay in evaluation mode."""

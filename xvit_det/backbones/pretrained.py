@@ -62,6 +62,8 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
     """
     weights = read_state_dict(checkpoint)
     own = module.state_dict()
+    if prefix and not prefix.endswith('.'):
+        prefix += '.'
     if prefix is None:
         prefix = max(_PREFIXES, key=lambda p: sum(p + name in weights for name in own))
     found = {name[len(prefix) :]: tensor for name, tensor in weights.items() if name.startswith(prefix)}

@@ -200,7 +200,7 @@ class XViT(Backbone):
             A tuple, whatever its length: maps (B, d, h, w), or vectors (B, d), see ``out_type``.
 
         Raises:
-            ValueError: ``x`` is not a batch of images with ``in_channels`` channels.
+            ValueError: ``x`` is not a batch of ``in_channels``-channel images, or ``image_sizes`` does not fit it.
         """
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f'input shape {tuple(x.shape)} is not (batch, {self.in_channels}, height, width)')
@@ -208,7 +208,7 @@ class XViT(Backbone):
         if self.mask_padding and image_sizes is None:
             extents = ImageExtents.from_zeros(x)
         elif self.mask_padding:
-            extents = ImageExtents(torch.as_tensor(image_sizes, device=x.device))
+            extents = ImageExtents.given(image_sizes, x)
             x = zero_padding_(x.clone(), extents, stride=1)
         features = self.stem(x, extents)
         size = features.shape[-2:]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import checkpoint as torch_checkpoint
@@ -16,7 +17,7 @@ def _frozen_running_statistics(module: nn.Module) -> Iterator[None]:
     for norm in norms:
         # Batch statistics as before, the running ones multiplied by one: leaving them out would change what autograd
         # saves, which the recomputation must match.
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+        norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
     try:
         yield
     finally:
@@ -24,6 +25,7 @@ def _frozen_running_statistics(module: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
+@torch.compiler.disable  # Dynamo cannot trace the context below; the rest of the model still compiles
 def checkpoint(module: nn.Module, *args: Any) -> Any:
     """``module(*args)``, its activations recomputed in the backward pass instead of kept.
 

@@ -13,8 +13,25 @@ class ImageExtents:
 
     def __init__(self, sizes: Tensor) -> None:
         self.sizes = sizes
-        # Known numbers spare the masks where nothing is padded; a compiled graph must not depend on them.
-        self._known = None if torch.compiler.is_compiling() or sizes.is_meta else sizes.tolist()
+        # Known numbers spare the masks where nothing is padded; a compiled or traced graph must not depend on them.
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        self._known = None if recorded or sizes.is_meta else sizes.tolist()
+
+    @classmethod
+    def given(cls, sizes: Tensor, x: Tensor) -> 'ImageExtents':
+        """Take the sizes (B, 2), height and width, that a caller says the images of a batch (B, C, H, W) have.
+
+        Raises:
+            ValueError: Not two numbers for each image, or a size that does not fit into the batch.
+        """
+        sizes = torch.as_tensor(sizes, device=x.device)
+        limits = torch.tensor(x.shape[-2:], device=x.device)
+        if sizes.shape != (len(x), 2) or not ((sizes >= 1) & (sizes <= limits)).all():
+            raise ValueError(
+                f'image_sizes {sizes.tolist()} is not a (height, width) within {tuple(x.shape[-2:])} for each of the '
+                f'{len(x)} images'
+            )
+        return cls(sizes)
 
     @classmethod
     def from_zeros(cls, x: Tensor) -> 'ImageExtents':

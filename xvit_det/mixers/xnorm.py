@@ -4,19 +4,20 @@
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.mixers.base import TokenMixer
 
 
 def unit_vectors(x: Tensor, dim: int) -> Tensor:
-    """Divide ``x`` by its L2 norm along ``dim``; a zero vector stays zero.
+    """Divide ``x`` by its L2 norm along ``dim``; a vector shorter than 1e-12 stays as it is, and so does its gradient.
 
     The squares are summed in float32 whatever the type of ``x``: in float16 they overflow from 256 on, and an epsilon
     large enough to be seen there would distort small vectors.
     """
-    return F.normalize(x.float(), dim=dim, eps=1e-12).to(x.dtype)
+    wide = x.float()
+    norm = torch.linalg.vector_norm(wide, dim=dim, keepdim=True)
+    return (wide / torch.where(norm > 1e-12, norm, 1)).to(x.dtype)
 
 
 def xnorm_attention(

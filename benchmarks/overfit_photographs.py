@@ -30,6 +30,7 @@ from pycocotools.coco import COCO  # noqa: E402
 
 from xvit_det.hub import find_config  # noqa: E402
 
+SMALL = 32**2  # pixels
 METRICS = ('coco/bbox_mAP', 'coco/segm_mAP')
 
 
@@ -40,9 +41,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=int, default=8, help='number of photographs')
     parser.add_argument('--short-side', type=int, default=256, help='pixels; the long side is at most 5/3 of it')
     parser.add_argument('--batch-size', type=int, default=4)
-    parser.add_argument('--lr', type=float, default=4e-4)
+    parser.add_argument('--lr', type=float, default=5e-4)
     parser.add_argument(
-        '--epochs', type=int, default=160, help='passes over the photographs at the most; a multiple of 10'
+        '--epochs', type=int, default=100, help='passes over the photographs at the most; a multiple of 10'
     )
     parser.add_argument('--target', type=float, default=0.8, help='stop when box and mask mAP both reach it')
     parser.add_argument('--bf16', action='store_true', help='train in bfloat16 autocast; twice as fast on some CPUs')
@@ -53,16 +54,23 @@ def parse_args() -> argparse.Namespace:
 
 
 def choose_photographs(annotations: Path, number: int, out: Path) -> None:
-    """Write an annotation file with the first photographs that have 2 to 12 objects, none of them a crowd."""
+    """Write an annotation file with the first photographs that have 2 to 12 objects, none of them a crowd or small.
+
+    Small is COCO's own word for under 32x32 pixels: at a third of the full size, such an object is a few pixels.
+    """
+    if not annotations.is_file():
+        sys.exit(f'there is no {annotations}; --data-root takes a COCO folder with annotations/ and train2017/')
     coco = COCO(str(annotations))
     chosen = []
     for image_id in sorted(coco.imgs):
         objects = coco.imgToAnns[image_id]
-        if 2 <= len(objects) <= 12 and not any(o['iscrowd'] for o in objects):
+        if 2 <= len(objects) <= 12 and not any(o['iscrowd'] or o['area'] < SMALL for o in objects):
             chosen.append(image_id)
     chosen = chosen[:number]
     if len(chosen) < number:
-        sys.exit(f'{annotations} has {len(chosen)} photographs with 2 to 12 objects and no crowd; {number} are needed')
+        sys.exit(
+            f'{annotations} has {len(chosen)} photographs with 2 to 12 objects, none small or a crowd, not {number}'
+        )
     content = dict(
         images=coco.loadImgs(chosen),
         annotations=[a for i in chosen for a in coco.imgToAnns[i]],

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,10 @@ def test_import_is_light_and_leaves_pytorch_as_it_is():
         'import os, sys, xvit_det; assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ;'
         'print(*{name.split(".")[0] for name in sys.modules})'
     )
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    clean = {
+        k: v for k, v in os.environ.items() if k != 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+    }  # other tests' commands set it
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env=clean)
     assert 'mmengine' in done.stdout.split()
     assert not {'mmcv', 'mmdet', 'mmpretrain', 'torchvision'} & set(done.stdout.split())
 

@@ -8,7 +8,7 @@ ENV := $(if $(filter official,$(STACK)),.venv-official,.venv)
 # The first interpreter that starts and fits; if none does, set-up says what to install.
 fits := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(firstword $(shell for p in python3 python3.12 python3.11 python3.10; do \
-	$$p -c '$(fits)' 2>/dev/null && echo $$p; done) python3)
+	if $$p -c '$(fits)' 2>/dev/null; then echo $$p; fi; done) python3)
 
 .PHONY: demo test lint setup setup-compiled
 

@@ -15,8 +15,9 @@ PYTHON ?= $(firstword $(shell for p in python3 python3.12 python3.11 python3.10;
 demo: setup
 	$(ENV)/bin/python -m xvit_det.demo
 
+# One thread: the tests' models are small, and several processes with several OpenMP threads each wait for one another.
 test: setup
-	$(ENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(ENV)/bin/python -m pytest
 
 lint: setup
 	$(ENV)/bin/ruff check .

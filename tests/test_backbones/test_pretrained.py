@@ -58,7 +58,7 @@ def test_other_initialisers_come_before_pretrained_weights(classifier):
     model = XViT(arch=ARCH, init_cfg=cfgs)
     model.init_weights()
     assert torch.equal(model.blocks[0].mlp[0].weight, weights['blocks.0.mlp.0.weight'])
-    assert (model.pyramid.up2.weight == 0.25).all()
+    assert (model.pyramid.levels[1][0].weight == 0.25).all()
     assert model.init_cfg == cfgs
 
 

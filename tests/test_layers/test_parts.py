@@ -115,13 +115,13 @@ def test_lpi_is_two_depthwise_convolutions_on_the_map():
 
 
 def test_pyramid_sizes_and_levels():
-    pyramid = FeaturePyramid(4, BN).eval()
+    pyramid = FeaturePyramid([4] * 4, BN).eval()
     maps = [torch.randn(1, 4, 5, 7) for _ in range(4)]
     outs = pyramid(maps)
     assert [tuple(o.shape[-2:]) for o in outs] == [(20, 28), (10, 14), (5, 7), (3, 4)]
     assert outs[2] is maps[2]
     assert outs[3][0, 0, 2, 3] == maps[3][0, 0, 4, 6], 'the last odd row and column are seen'
-    three = FeaturePyramid(4, BN, num_levels=3)
+    three = FeaturePyramid([4] * 3, BN)
     assert [tuple(o.shape[-2:]) for o in three(maps[1:])] == [(10, 14), (5, 7), (3, 4)]
 
 

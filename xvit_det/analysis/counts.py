@@ -12,14 +12,25 @@ def count_parameters(model: nn.Module, convention: str = 'all') -> int:
 
     Args:
         model: Any module.
-        convention: ``'all'``: every number in a parameter, frozen or not.
+        convention: ``'all'``: every number in a parameter, frozen or not; ``'paper'``: as the "Vision Xformers" paper
+            counts, with a tool that sees the weights and biases of PyTorch's own layers only. Each of our classes names
+            what such a tool misses in ``uncounted_in_papers``: class tokens, position tables, Linformer projections
+            and CvX's channel norms.
 
     Raises:
         ValueError: An unknown convention.
     """
-    if convention != 'all':
-        raise ValueError(f"convention {convention!r} is not 'all'")
-    return sum(parameter.numel() for parameter in model.parameters())
+    if convention not in ('all', 'paper'):
+        raise ValueError(f'convention {convention!r} is not one of all, paper')
+    total = sum(parameter.numel() for parameter in model.parameters())
+    if convention == 'all':
+        return total
+    return total - sum(
+        getattr(module, name).numel()
+        for module in model.modules()
+        for name in getattr(module, 'uncounted_in_papers', ())
+        if getattr(module, name) is not None
+    )
 
 
 def count_macs(model: nn.Module, size: int | tuple[int, int] = 224, in_channels: int = 3) -> int:

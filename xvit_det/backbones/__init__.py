@@ -1,7 +1,12 @@
 """Backbones: what a config names in ``type=``."""
 
 from xvit_det.backbones.base import Backbone
+from xvit_det.backbones.ccx import CCX
+from xvit_det.backbones.cvx import CvX
+from xvit_det.backbones.levix import LeViX
+from xvit_det.backbones.pix import PiX
 from xvit_det.backbones.pretrained import load_pretrained
+from xvit_det.backbones.vix import ViX
 from xvit_det.backbones.xvit import XViT
 
-__all__ = ['Backbone', 'XViT', 'load_pretrained']
+__all__ = ['CCX', 'Backbone', 'CvX', 'LeViX', 'PiX', 'ViX', 'XViT', 'load_pretrained']

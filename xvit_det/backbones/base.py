@@ -4,8 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import torch
 from mmengine.model import BaseModule, PretrainedInit
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from xvit_det.backbones.pretrained import load_pretrained
@@ -53,6 +54,7 @@ class Backbone(BaseModule, ABC):
     Args:
         out_type: One of ``OUT_TYPES``.
         out_indices: Blocks whose outputs are returned, 0-based, negative from the end.
+        in_channels: Channels of the image.
         depth: Number of blocks that ``out_indices`` may name.
         frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks. Frozen parts get no
             gradient and stay in evaluation mode.
@@ -80,6 +82,7 @@ class Backbone(BaseModule, ABC):
         depth: int,
         out_type: str,
         out_indices: int | Sequence[int],
+        in_channels: int,
         frozen_stages: int,
         norm_eval: bool,
         with_cp: bool,
@@ -89,6 +92,7 @@ class Backbone(BaseModule, ABC):
         if out_type not in OUT_TYPES:
             raise InputError(f'out_type {out_type!r} is not one of {", ".join(OUT_TYPES)}')
         self.out_type = out_type
+        self.in_channels = in_channels
         self.out_indices = resolve_indices(out_indices, depth)
         if out_type == 'pyramid' and len(self.out_indices) not in (3, 4):
             raise InputError(
@@ -156,12 +160,21 @@ class Backbone(BaseModule, ABC):
         return num_layers - 1, num_layers
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay should leave alone: norms, biases, affines, gammas, class token."""
+        """Names of the parameters that weight decay should leave alone: norms, biases, affines, gammas, class token,
+        position table."""
         return {
             name
             for name, parameter in self.named_parameters()
-            if parameter.ndim <= 1 or name == 'cls_token' or '.gamma_' in name
+            if parameter.ndim <= 1 or name.endswith(('cls_token', 'position.table')) or '.gamma_' in name
         }
+
+    def _check_input(self, x: Tensor) -> None:
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f'input shape {tuple(x.shape)} is not (batch, {self.in_channels}, height, width)')
+
+    @property
+    def _recompute(self) -> bool:
+        return self.with_cp and self.training and torch.is_grad_enabled()
 
     def _freeze(self) -> None:
         for modules in self.stages[: self.frozen_stages + 1]:

@@ -58,7 +58,8 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
         Names under ``matched``, ``missing`` (in the module only) and ``unexpected`` (in the checkpoint only).
 
     Raises:
-        InputError: Nothing matches, or a tensor has another shape than the module's.
+        InputError: Nothing matches, or a tensor has another shape than the module's and is not a table over tokens,
+            which is resampled.
     """
     weights = read_state_dict(checkpoint)
     own = module.state_dict()
@@ -78,15 +79,31 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
             f'checkpoint {checkpoint} has no weight of {kind} under the prefix {prefix!r}: its names look like '
             f'{", ".join(list(weights)[:3])}, those of {kind} like {", ".join(list(own)[:3])}'
         )
+    resampled = []
     for name in report['matched']:
-        if found[name].shape != own[name].shape:
+        if found[name].shape == own[name].shape:
+            continue
+        fitted = _fit(module, name, found[name])
+        if fitted is None:
             raise InputError(
                 f'checkpoint {checkpoint} is of another architecture than this {kind}: {prefix}{name} has shape '
                 f'{tuple(found[name].shape)}, the model needs {tuple(own[name].shape)}'
             )
+        resampled.append(f'{name} {tuple(found[name].shape)} to {tuple(fitted.shape)}')
+        found[name] = fitted
     module.load_state_dict({name: found[name] for name in report['matched']}, strict=False)
     _log_report(kind, str(checkpoint), report, getattr(module, 'new_in_detection', ()))
+    if resampled:
+        print_log(f'{kind}: fitted to another grid of tokens: {", ".join(resampled)}', logger='current')
     return report
+
+
+def _fit(module: nn.Module, name: str, weight: Tensor) -> Tensor | None:
+    """Ask the part that owns a weight to fit one of another shape; ``None`` if it cannot."""
+    path, _, parameter = name.rpartition('.')
+    adapt = getattr(module.get_submodule(path), 'adapt_weight', None)
+    fitted = None if adapt is None else adapt(parameter, weight)
+    return fitted if fitted is not None and fitted.shape == module.state_dict()[name].shape else None
 
 
 def _log_report(kind: str, checkpoint: str, report: dict[str, list[str]], expected: tuple[str, ...]) -> None:

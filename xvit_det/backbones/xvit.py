@@ -150,13 +150,13 @@ class XViT(Backbone):
             depth=depth,
             out_type=out_type,
             out_indices=out_indices,
+            in_channels=in_channels,
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             with_cp=with_cp,
             init_cfg=init_cfg,
         )
         norm_cfg = norm_cfg or dict(type='BN')
-        self.in_channels = in_channels
         self.embed_dims = embed_dims
         self.mask_padding = mask_padding
         attention = dict(attn_dims=settings['attn_dims'], num_heads=settings['num_heads'], kv_axis=kv_axis, gamma=gamma)
@@ -168,7 +168,7 @@ class XViT(Backbone):
             for _ in range(self.num_blocks)
         )
         if out_type == 'pyramid':
-            self.pyramid = FeaturePyramid(embed_dims, norm_cfg, len(self.out_indices))
+            self.pyramid = FeaturePyramid([embed_dims] * len(self.out_indices), norm_cfg)
         elif out_type == 'cls_token':
             self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
             self.class_blocks = nn.ModuleList(
@@ -202,8 +202,7 @@ class XViT(Backbone):
         Raises:
             ValueError: ``x`` is not a batch of ``in_channels``-channel images, or ``image_sizes`` does not fit it.
         """
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f'input shape {tuple(x.shape)} is not (batch, {self.in_channels}, height, width)')
+        self._check_input(x)
         extents = None
         if self.mask_padding and image_sizes is None:
             extents = ImageExtents.from_zeros(x)
@@ -223,10 +222,6 @@ class XViT(Backbone):
             if index in self.out_indices:
                 taps.append(x)
         return self._output(taps, size, valid, extents)
-
-    @property
-    def _recompute(self) -> bool:
-        return self.with_cp and self.training and torch.is_grad_enabled()
 
     def _output(
         self, taps: list[Tensor], size: tuple[int, int], valid: Tensor | None, extents: ImageExtents | None

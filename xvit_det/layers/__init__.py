@@ -1,28 +1,41 @@
 """Parts that several backbones share."""
 
 from xvit_det.layers.affine import Affine
+from xvit_det.layers.block import MixerBlock, PostNormBlock
+from xvit_det.layers.channel_norm import ChannelNorm
 from xvit_det.layers.checkpoint import checkpoint
 from xvit_det.layers.class_attention import ClassAttentionBlock
 from xvit_det.layers.drop_path import DropPath
+from xvit_det.layers.embedding import Embedding
 from xvit_det.layers.feedforward import FeedForward
 from xvit_det.layers.lpi import LocalPatchInteraction
 from xvit_det.layers.norm import build_norm
 from xvit_det.layers.padding import ImageExtents
-from xvit_det.layers.position import FourierPosition
+from xvit_det.layers.position import FourierPosition, LearnedPosition
 from xvit_det.layers.pyramid import FeaturePyramid
-from xvit_det.layers.stem import ConvStem
+from xvit_det.layers.stem import ConvStem, ConvTokenizer, OverlapPatchEmbed, PatchEmbed, PatchNormEmbed, PlainConvStem
 from xvit_det.layers.tokens import map_to_tokens, tokens_to_map
 
 __all__ = [
     'Affine',
+    'ChannelNorm',
     'ClassAttentionBlock',
     'ConvStem',
+    'ConvTokenizer',
     'DropPath',
+    'Embedding',
     'FeaturePyramid',
     'FeedForward',
     'FourierPosition',
     'ImageExtents',
+    'LearnedPosition',
     'LocalPatchInteraction',
+    'MixerBlock',
+    'OverlapPatchEmbed',
+    'PatchEmbed',
+    'PatchNormEmbed',
+    'PlainConvStem',
+    'PostNormBlock',
     'build_norm',
     'checkpoint',
     'map_to_tokens',

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xvit_det.mixers.resample import adapt_rows, resample_rows
+
 
 class FourierPosition(nn.Module):
     """Sines and cosines of the row and the column, projected to the tokens' width, as in XCiT (arXiv 2106.09681).
@@ -49,3 +51,46 @@ class FourierPosition(nn.Module):
         position = torch.arange(1, length + 1, device=extent.device) * (2 * math.pi / extent[:, None])
         angle = position[..., None] * self.frequencies  # (B, length, f/2)
         return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(2).to(self.proj.weight.dtype)
+
+
+class LearnedPosition(nn.Module):
+    """A learned vector for every token of one grid; on other grids the table is resampled as a map, bicubically.
+
+    Args:
+        embed_dims: Width C of the tokens.
+        grid: (h, w) of the tokens that the table is made for.
+        num_prefix: Tokens before those of the grid, such as a class token; their vectors are never resampled.
+        std: Deviation of the start values.
+        truncated: Draw the start values from a normal cut off at 2 rather than from a whole one.
+    """
+
+    uncounted_in_papers = ('table',)
+
+    def __init__(
+        self,
+        embed_dims: int,
+        grid: tuple[int, int],
+        num_prefix: int = 0,
+        std: float = 1.0,
+        truncated: bool = False,
+    ) -> None:
+        super().__init__()
+        self.grid = tuple(grid)
+        self.num_prefix = num_prefix
+        self.table = nn.Parameter(torch.empty(1, num_prefix + grid[0] * grid[1], embed_dims))
+        draw = nn.init.trunc_normal_ if truncated else nn.init.normal_
+        draw(self.table, std=std)
+
+    def forward(self, size: tuple[int, int]) -> Tensor:
+        """The vectors of a grid (h, w): (1, num_prefix + h·w, C)."""
+        if tuple(size) == self.grid:
+            return self.table
+        prefix, rows = self.table[0].split([self.num_prefix, self.grid[0] * self.grid[1]])
+        return torch.cat((prefix, resample_rows(rows, self.grid, size)))[None]
+
+    def adapt_weight(self, name: str, weight: Tensor) -> Tensor | None:
+        """Fit a ``table`` trained on another square grid, or with a class token, to this one."""
+        if name != 'table' or weight.ndim != 3 or len(weight) != 1 or weight.shape[2] != self.table.shape[2]:
+            return None
+        rows = adapt_rows(weight[0], self.grid, self.num_prefix)
+        return None if rows is None else rows[None]

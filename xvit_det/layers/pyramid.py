@@ -1,51 +1,74 @@
-"""From maps of one stride to the four strides that a detector's neck takes, as in XCiT's detection models."""
+"""From a backbone's maps to the strides that a detector's neck takes, as in XCiT's detection models."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from xvit_det.errors import InputError
 from xvit_det.layers.norm import build_norm
 from xvit_det.layers.padding import ImageExtents
 
 
 class FeaturePyramid(nn.Module):
-    """Maps of stride 16 -> maps of strides 4, 8, 16, 32: transposed convolutions up, max-pooling down.
+    """Maps -> maps of strides 4, 8, 16, 32, each of its own: transposed convolutions up, max-pooling down.
 
     Args:
-        embed_dims: Channels C of every map.
+        channels: Channels of each map: four, or three for detectors that start at stride 8, such as RetinaNet and DINO.
         norm_cfg: See :func:`build_norm`.
-        num_levels: 4, or 3 for detectors that start at stride 8, such as RetinaNet and DINO.
+        in_strides: Strides of the maps, powers of two; ``None``: all 16.
+
+    Raises:
+        InputError: A map whose stride is not 1/2, 1, 2 or 4 times the one it is to have.
     """
 
-    def __init__(self, embed_dims: int, norm_cfg: dict, num_levels: int = 4) -> None:
+    def __init__(self, channels: Sequence[int], norm_cfg: dict, in_strides: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.strides = (4, 8, 16, 32)[-num_levels:]
-        if num_levels == 4:
-            self.up4 = nn.Sequential(
-                nn.ConvTranspose2d(embed_dims, embed_dims, 2, stride=2),
-                build_norm(norm_cfg, embed_dims),
-                nn.GELU(),
-                nn.ConvTranspose2d(embed_dims, embed_dims, 2, stride=2),
-            )
-        self.up2 = nn.ConvTranspose2d(embed_dims, embed_dims, 2, stride=2)
-        self.down2 = nn.MaxPool2d(2, ceil_mode=True)  # ceil: a last odd row is seen, and sizes are ⌈H/32⌉
+        self.in_strides = tuple(in_strides or [16] * len(channels))
+        self.strides = (4, 8, 16, 32)[-len(channels) :]
+        self.levels = nn.ModuleList()
+        for width, in_stride, stride in zip(channels, self.in_strides, self.strides, strict=True):
+            if 2 * in_stride == stride:
+                level = nn.MaxPool2d(2, ceil_mode=True)  # ceil: a last odd row is seen, and sizes are ⌈H/32⌉
+            elif in_stride in (stride, 2 * stride, 4 * stride):
+                level = _upsample(width, in_stride // stride, norm_cfg)
+            else:
+                raise InputError(
+                    f'a map of stride {in_stride} cannot become one of stride {stride}; choose out_indices whose '
+                    f'strides are at most four times and at least half of 4, 8, 16, 32'
+                )
+            self.levels.append(level)
 
     def forward(self, maps: Sequence[Tensor], extents: ImageExtents | None = None) -> tuple[Tensor, ...]:
         """Resample.
 
         Args:
-            maps: One map (B, C, h, w) of stride 16 for every level, from the shallowest block to the deepest.
+            maps: A map (B, C, h, w) for every level, from the shallowest block to the deepest.
             extents: Which part of a padded batch each image covers; the maximum is taken inside only. (The transposed
                 convolutions need no care: their kernels do not overlap.)
 
         Returns:
-            (B, C, 4h, 4w), (B, C, 2h, 2w), (B, C, h, w), (B, C, ⌈h/2⌉, ⌈w/2⌉); without the first for three levels.
+            The same, with the strides of ``strides``, rounding up where a side is odd.
         """
-        *first, second, third, fourth = maps
-        mask = None if extents is None else extents.mask(fourth.shape[-2:], stride=16)
-        if mask is not None:
-            fourth = fourth.masked_fill(~mask, float('-inf'))
-        fourth = self.down2(fourth)
-        if mask is not None:
-            fourth = fourth.masked_fill(fourth.isneginf(), 0)
-        return *(self.up4(x) for x in first), self.up2(second), third, fourth
+        return tuple(
+            _pool_inside(level, x, extents, stride) if isinstance(level, nn.MaxPool2d) else level(x)
+            for level, x, stride in zip(self.levels, maps, self.in_strides, strict=True)
+        )
+
+
+def _upsample(channels: int, factor: int, norm_cfg: dict) -> nn.Module:
+    """Transposed convolutions of stride 2, with a norm and GELU between two of them; for a factor of 1 nothing."""
+    layers = []
+    while factor > 1:
+        if layers:
+            layers += [build_norm(norm_cfg, channels), nn.GELU()]
+        layers.append(nn.ConvTranspose2d(channels, channels, 2, stride=2))
+        factor //= 2
+    return nn.Sequential(*layers)
+
+
+def _pool_inside(pool: nn.Module, x: Tensor, extents: ImageExtents | None, stride: int) -> Tensor:
+    mask = None if extents is None else extents.mask(x.shape[-2:], stride)
+    if mask is None:
+        return pool(x)
+    x = pool(x.masked_fill(~mask, float('-inf')))
+    return x.masked_fill(x.isneginf(), 0)

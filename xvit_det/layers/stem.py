@@ -1,8 +1,12 @@
-"""Convolutions in place of a patch embedding."""
+"""From an image to the first map of features."""
+
+from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xvit_det.errors import InputError
 from xvit_det.layers.norm import build_norm
 from xvit_det.layers.padding import ImageExtents, zero_padding_
 
@@ -49,4 +53,124 @@ class ConvStem(nn.Module):
             if level > 0:
                 x = zero_padding_(self.act(x), extents, stride=2**level)
             x = norm(conv(x))
+        return x
+
+
+class PatchEmbed(nn.Module):
+    """Cut the image into p x p patches and map each linearly: (B, 3, H, W) -> (B, C, ⌈H/p⌉, ⌈W/p⌉).
+
+    The vector of a patch is ordered (row, column, channel), the channel running fastest. Images whose sides are no
+    multiple of p are continued with zeros.
+
+    Args:
+        in_channels: Channels of the image.
+        embed_dims: Width C of the result.
+        stride: Side p of a patch, in pixels.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.proj = nn.Linear(stride * stride * in_channels, embed_dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        p = self.stride
+        x = F.pad(x, (0, -x.shape[3] % p, 0, -x.shape[2] % p))
+        x = x.unflatten(3, (-1, p)).unflatten(2, (-1, p))  # (B, c, H, W) -> (B, c, h, p, w, p)
+        x = x.permute(0, 2, 4, 3, 5, 1).flatten(3)  # -> (B, h, w, p·p·c)
+        return self.proj(x).permute(0, 3, 1, 2)
+
+
+class OverlapPatchEmbed(nn.Module):
+    """One convolution with a kernel of twice its stride: patches that overlap by half, as PiT has them.
+
+    Args: as :class:`PatchEmbed`.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.proj = nn.Conv2d(in_channels, embed_dims, 2 * stride, stride=stride, padding=stride // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C, ⌈H/p⌉, ⌈W/p⌉)."""
+        p = self.stride
+        x = F.pad(x, (0, -x.shape[3] % p, 0, -x.shape[2] % p))
+        return self.proj(x.contiguous(memory_format=torch.channels_last))
+
+
+class PatchNormEmbed(nn.Module):
+    """Patches, then GELU and a LayerNorm: the stem of the ViX code's hybrid ImageNet model.
+
+    Args: as :class:`PatchEmbed`.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int, stride: int) -> None:
+        super().__init__()
+        self.patches = PatchEmbed(in_channels, embed_dims, stride)
+        self.act = nn.GELU()
+        self.norm = nn.LayerNorm(embed_dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C, ⌈H/p⌉, ⌈W/p⌉)."""
+        x = self.patches(x).permute(0, 2, 3, 1)  # (B, C, h, w) -> (B, h, w, C), a view
+        return self.norm(self.act(x)).permute(0, 3, 1, 2)
+
+
+class PlainConvStem(nn.Sequential):
+    """Three 3x3 convolutions with nothing between them: the hybrid stem of the ViX paper.
+
+    The widths are C/4, C/2, C; the first ones have stride 2 until the total stride is reached.
+
+    Args:
+        in_channels: Channels of the image.
+        embed_dims: Width C of the result.
+        stride: Total stride: 1, 2, 4 or 8.
+
+    Raises:
+        InputError: Another stride, or a width that is no multiple of 4.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int, stride: int) -> None:
+        if stride not in (1, 2, 4, 8):
+            raise InputError(f'three convolutions have a stride of 1, 2, 4 or 8, not {stride}')
+        if embed_dims % 4:
+            raise InputError(f'embed_dims={embed_dims} is not a multiple of 4, as the three convolutions need')
+        widths = (in_channels, embed_dims // 4, embed_dims // 2, embed_dims)
+        super().__init__(
+            *(nn.Conv2d(widths[i], widths[i + 1], 3, stride=2 if stride > 2**i else 1, padding=1) for i in range(3))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C, ⌈H/s⌉, ⌈W/s⌉)."""
+        return super().forward(x.contiguous(memory_format=torch.channels_last))
+
+
+class ConvTokenizer(nn.Module):
+    """Convolution, ReLU and max-pooling in turn, as "Escaping the Big Data Paradigm" (arXiv 2104.05704) embeds images.
+
+    Args:
+        in_channels: Channels of the image.
+        widths: Channels after each convolution.
+        kernel: Side of the convolutions.
+        strides: Stride of each convolution.
+        pool_stride: Stride of every max-pooling.
+    """
+
+    def __init__(
+        self, in_channels: int, widths: Sequence[int], kernel: int, strides: Sequence[int], pool_stride: int
+    ) -> None:
+        super().__init__()
+        ins = (in_channels, *widths)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, kernel, stride=stride, padding=kernel // 2, bias=False)
+            for a, b, stride in zip(ins, widths, strides, strict=False)
+        )
+        self.pool = nn.MaxPool2d(3, stride=pool_stride, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C, h, w), every stride rounding up."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        for conv in self.convs:
+            x = self.pool(conv(x).relu_())
         return x

@@ -1,6 +1,38 @@
 """Token mixers, one file per paper."""
 
 from xvit_det.mixers.base import TokenMixer
+from xvit_det.mixers.build import build_mixer
+from xvit_det.mixers.fourier import FourierMixer
+from xvit_det.mixers.linformer import LinformerAttention
+from xvit_det.mixers.mlp import MLPMixer
+from xvit_det.mixers.nystrom import NystromAttention
+from xvit_det.mixers.performer import PerformerAttention
+from xvit_det.mixers.rotary import RotaryPosition
+from xvit_det.mixers.softmax import SoftmaxAttention
 from xvit_det.mixers.xnorm import XNormAttention, xnorm_attention
 
-__all__ = ['TokenMixer', 'XNormAttention', 'xnorm_attention']
+# What ``mixer=`` may name in ViX and its relatives. A new mixer takes one file and one line here.
+MIXERS: dict[str, type[TokenMixer]] = {
+    'softmax': SoftmaxAttention,
+    'performer': PerformerAttention,
+    'linformer': LinformerAttention,
+    'nystrom': NystromAttention,
+    'fourier': FourierMixer,
+    'mlp': MLPMixer,
+    'xnorm': XNormAttention,
+}
+
+__all__ = [
+    'MIXERS',
+    'FourierMixer',
+    'LinformerAttention',
+    'MLPMixer',
+    'NystromAttention',
+    'PerformerAttention',
+    'RotaryPosition',
+    'SoftmaxAttention',
+    'TokenMixer',
+    'XNormAttention',
+    'build_mixer',
+    'xnorm_attention',
+]

@@ -1,8 +1,12 @@
 """What every token mixer agrees to."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
+
+from xvit_det.errors import InputError
 
 
 class TokenMixer(nn.Module, ABC):
@@ -10,21 +14,57 @@ class TokenMixer(nn.Module, ABC):
 
     Args:
         embed_dims: Width C of the tokens.
+
+    Attributes:
+        any_grid: Whether any number of tokens will do, and not only that of the grid it was built for.
+        uncounted_in_papers: Names of parameters that the papers' totals leave out, see
+            :func:`xvit_det.count_parameters`.
     """
+
+    any_grid: ClassVar[bool] = True
+    uncounted_in_papers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, embed_dims: int) -> None:
         super().__init__()
         self.embed_dims = embed_dims
 
     @abstractmethod
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         """Mix tokens.
 
         Args:
-            x: Tokens (B, N, C).
+            x: Tokens (B, N, C): first those without a place in the image, such as a class token, then h·w patches in
+                row-major order.
             valid: (B, N), bool or 0/1, true where a token shows the image and false where it is padding. The
                 outputs at valid tokens do not depend on the others. ``None``: all tokens are valid.
+            size: (h, w), for mixers that care where a token lies. ``None``: tokens are a mere sequence.
 
         Returns:
             Tokens (B, N, C).
+
+        Raises:
+            InputError: A mixer that cannot leave tokens out is given ``valid``, or one that is bound to a grid is given
+                another number of tokens.
         """
+
+
+def split_heads(x: Tensor, num_heads: int, parts: int = 1) -> Tensor | Sequence[Tensor]:
+    """(B, N, parts·H·d) -> ``parts`` tensors (B, H, N, d), or that one tensor."""
+    heads = x.unflatten(2, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, N, p, H, d) -> (p, B, H, N, d)
+    return heads[0] if parts == 1 else heads.unbind(0)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, H, N, d) -> (B, N, H·d)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def resolve_head_dims(embed_dims: int, num_heads: int, head_dims: int | None) -> int:
+    """Channels of a head: as given, or the width divided among the heads.
+
+    Raises:
+        InputError: The width does not split into the heads.
+    """
+    if head_dims is None and embed_dims % num_heads:
+        raise InputError(f'embed_dims={embed_dims} does not split into num_heads={num_heads}; give head_dims')
+    return head_dims or embed_dims // num_heads

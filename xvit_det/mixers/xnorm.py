@@ -100,7 +100,7 @@ class XNormAttention(TokenMixer):
         self.gamma_q, self.gamma_kv = xnorm_gammas(num_heads, gamma)
         self.proj = nn.Linear(attn_dims, embed_dims)
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         # (B, N, 3e) -> (3, B, H, N, c)
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         gamma = None if self.gamma_q is None else self.gamma_q * self.gamma_kv

@@ -1,0 +1,153 @@
+"""CvX: stages that each begin with a convolution, after CvT.
+
+"Vision Xformers" (arXiv 2107.02239), Tables 3 and 4; "CvT: Introducing Convolutions to Vision Transformers" (arXiv
+2103.15808), Section 3, for its embedding and its attention.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from xvit_det.backbones.staged import StagedBackbone
+from xvit_det.errors import InputError
+from xvit_det.layers import ChannelNorm, MixerBlock, map_to_tokens, tokens_to_map
+from xvit_det.mixers import MIXERS, TokenMixer
+from xvit_det.mixers.base import merge_heads, resolve_head_dims, split_heads
+
+
+class ConvProjection(nn.Module):
+    """A depthwise 3x3 convolution with BatchNorm, then a linear layer without bias.
+
+    Args:
+        embed_dims: Width C of the tokens.
+        out_dims: Width C' after it.
+    """
+
+    def __init__(self, embed_dims: int, out_dims: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims, bias=False)
+        self.norm = nn.BatchNorm2d(embed_dims)
+        self.linear = nn.Linear(embed_dims, out_dims, bias=False)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, h·w, C), (h, w) -> (B, h·w, C')."""
+        return self.linear(map_to_tokens(self.norm(self.conv(tokens_to_map(x, size)))))
+
+
+class CvTAttention(TokenMixer):
+    """Softmax attention with convolutional projections, one for the queries and one for keys and values.
+
+    Args:
+        embed_dims: Width C of the tokens.
+        num_heads: Number of heads H.
+        head_dims: Channels d of each head; ``None``: C / H.
+    """
+
+    def __init__(self, embed_dims: int, num_heads: int = 8, head_dims: int | None = None) -> None:
+        super().__init__(embed_dims)
+        inner = num_heads * resolve_head_dims(embed_dims, num_heads, head_dims)
+        self.num_heads = num_heads
+        self.q = ConvProjection(embed_dims, inner)
+        self.kv = ConvProjection(embed_dims, 2 * inner)
+        self.proj = nn.Linear(inner, embed_dims)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
+        if valid is not None or size is None or size[0] * size[1] != x.shape[1]:
+            raise InputError(
+                f'CvT attention needs the size of the map of all {x.shape[1]} tokens and no padding, not {size}'
+            )
+        q = split_heads(self.q(x, size), self.num_heads)
+        k, v = split_heads(self.kv(x, size), self.num_heads, parts=2)
+        return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+
+
+class ConvEmbed(nn.Module):
+    """A convolution and a channel norm: the entry of every stage.
+
+    Args:
+        in_dims: Channels before it.
+        embed_dims: Width C of the tokens.
+        kernel: Side of the convolution.
+        stride: Its stride.
+    """
+
+    def __init__(self, in_dims: int, embed_dims: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_dims, embed_dims, kernel, stride=stride, padding=kernel // 2)
+        self.norm = ChannelNorm(embed_dims)
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, tuple[int, int]]:
+        """Image (B, 3, H, W) without a size, or tokens (B, h·w, C') with theirs -> tokens (B, N, C) and their size."""
+        image = x.contiguous(memory_format=torch.channels_last) if size is None else tokens_to_map(x, size)
+        features = self.conv(image)
+        return self.norm(map_to_tokens(features)), tuple(features.shape[-2:])
+
+
+@MODELS.register_module()
+class CvX(StagedBackbone):
+    """CvT's layout with any token mixer; ``mixer='softmax'`` is CvT's own attention.
+
+    Args:
+        arch: ``'paper'`` for CIFAR-10 and Tiny ImageNet, ``'cvt_13'`` as CvT-13; or a dict with the same keys, of which
+            ``kernels`` are the sides of the stages' convolutions, and ``later_stride`` the stride of all but the first.
+        mixer: See :class:`xvit_det.ViX`. The paper's CvT has heads twice as wide as the others:
+            ``dict(type='softmax', head_dims=64)``.
+        patch_size: Stride of the first stage's tokens, in pixels.
+        **shared: See :class:`StagedBackbone`; ``out_type='cls_token'`` is the mean of the tokens.
+
+    Raises:
+        InputError: A value that is not one of the choices; the message lists them.
+    """
+
+    arch_zoo = {
+        'paper': dict(
+            embed_dims=(128, 128, 128),
+            depths=(1, 1, 2),
+            num_heads=(4, 4, 4),
+            head_dims=32,
+            hidden_dims=(256, 256, 256),
+            pyramid_indices=(0, 1, 2, 3),
+            kernels=(3, 3, 3),
+            later_stride=1,
+        ),
+        'cvt_13': dict(
+            embed_dims=(64, 192, 384),
+            depths=(1, 2, 10),
+            num_heads=(1, 3, 6),
+            head_dims=64,
+            hidden_dims=(256, 768, 1536),
+            pyramid_indices=(0, 2, 7, 12),
+            kernels=(7, 3, 3),
+            later_stride=2,
+        ),
+    }
+    mixers = {**MIXERS, 'softmax': CvTAttention}
+
+    def __init__(
+        self,
+        *,
+        arch: str | Mapping[str, Any] = 'cvt_13',
+        mixer: str | Mapping[str, Any] = 'nystrom',
+        patch_size: int = 4,
+        **shared: Any,
+    ) -> None:
+        super().__init__(arch=arch, mixer=mixer, patch_size=patch_size, **shared)
+        self._build()
+
+    def _stride(self, stage: int) -> int:
+        return self.patch_size * self.arch['later_stride'] ** stage
+
+    def _entry(self, stage: int) -> nn.Module:
+        widths = (self.in_channels, *self.arch['embed_dims'])
+        stride = self.patch_size if stage == 0 else self.arch['later_stride']
+        return ConvEmbed(widths[stage], widths[stage + 1], self.arch['kernels'][stage], stride)
+
+    def _block(self, mixer: TokenMixer, hidden_dims: int, drop_path_rate: float) -> nn.Module:
+        return MixerBlock(mixer, hidden_dims, drop_path_rate, ChannelNorm)
+
+    def _final_norm(self, channels: int) -> nn.Module:
+        return nn.Identity()

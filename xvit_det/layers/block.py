@@ -1,0 +1,52 @@
+"""The transformer block: a token mixer and a perceptron, each with a residual."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from xvit_det.layers.drop_path import DropPath
+from xvit_det.layers.feedforward import FeedForward
+from xvit_det.mixers import TokenMixer
+
+
+class MixerBlock(nn.Module):
+    """``x + mixer(norm(x))``, then ``x + perceptron(norm(x))``.
+
+    Args:
+        mixer: Mixes the tokens; its width is the block's.
+        hidden_dims: Width inside the perceptron.
+        drop_path_rate: Probability of skipping a branch in training.
+        norm: Makes a norm from a width; ``nn.Identity`` for none.
+    """
+
+    def __init__(
+        self,
+        mixer: TokenMixer,
+        hidden_dims: int,
+        drop_path_rate: float = 0.0,
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
+    ) -> None:
+        super().__init__()
+        self.norm1 = norm(mixer.embed_dims)
+        self.mixer = mixer
+        self.norm2 = norm(mixer.embed_dims)
+        self.mlp = FeedForward(mixer.embed_dims, hidden_dims)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Tokens (B, N, C), the last h·w of which are a map of ``size`` (h, w) -> (B, N, C)."""
+        x = x + self.drop_path(self.mixer(self.norm1(x), size=size))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class PostNormBlock(MixerBlock):
+    """The block of CCT, whose second norm stands on the residual stream: ``y = norm(x + mixer(norm(x)))``, ``y +
+    perceptron(y)``.
+
+    Args: as :class:`MixerBlock`.
+    """
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """As :class:`MixerBlock`."""
+        x = self.norm2(x + self.drop_path(self.mixer(self.norm1(x), size=size)))
+        return x + self.drop_path(self.mlp(x))

@@ -1,0 +1,36 @@
+"""Token mixers by name."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from xvit_det.errors import InputError
+from xvit_det.mixers.base import TokenMixer
+
+
+def build_mixer(mixer: str | Mapping[str, Any], mixers: Mapping[str, type[TokenMixer]], **context: Any) -> TokenMixer:
+    """Build a mixer from a name, or from a dict of its name under ``type`` and its options.
+
+    Args:
+        mixer: Such as ``'nystrom'`` or ``dict(type='nystrom', landmarks=32)``.
+        mixers: The choices.
+        **context: What the surrounding backbone knows, such as ``embed_dims``, ``num_heads`` and ``grid``. Each mixer
+            gets what its constructor names; options have precedence.
+
+    Raises:
+        InputError: An unknown name or option, or a rotary position for a mixer without queries and keys; the message
+            lists the choices.
+    """
+    options = {'type': mixer} if isinstance(mixer, str) else dict(mixer)
+    name = options.pop('type', None)
+    if name not in mixers:
+        raise InputError(f'mixer {name!r} is not one of {", ".join(mixers)}')
+    known = inspect.signature(mixers[name]).parameters
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        choices = ', '.join(key for key in known if key not in context) or 'none'
+        raise InputError(f'mixer {name} has no option {", ".join(unknown)}; its options: {choices}')
+    if context.get('rotary') is not None and 'rotary' not in known:
+        able = ', '.join(key for key, cls in mixers.items() if 'rotary' in inspect.signature(cls).parameters)
+        raise InputError(f'mixer {name} has no queries and keys for a rotary position to turn; those that have: {able}')
+    return mixers[name](**{key: value for key, value in context.items() if key in known} | options)

@@ -1,0 +1,26 @@
+"""Fourier mixing: a fixed transform in place of attention, without any parameter.
+
+"FNet: Mixing Tokens with Fourier Transforms" (arXiv 2105.03824), Equation 3.
+"""
+
+import torch
+from torch import Tensor
+
+from xvit_det.errors import InputError
+from xvit_det.mixers.base import TokenMixer
+
+
+class FourierMixer(TokenMixer):
+    """The real part of the Fourier transform over tokens and channels, unnormalised.
+
+    It is computed in float32, as half-precision transforms on GPUs exist for powers of two only, which 1025 tokens are
+    not.
+
+    Args:
+        embed_dims: Width C of the tokens.
+    """
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
+        if valid is not None:
+            raise InputError('fourier cannot leave padded tokens out: every output is a sum over all of them')
+        return torch.fft.fft2(x.float()).real.to(x.dtype)

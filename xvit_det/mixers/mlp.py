@@ -1,0 +1,37 @@
+"""MLP-Mixer's token mixing: a perceptron along the sequence, with weights for every pair of tokens.
+
+"MLP-Mixer: An all-MLP Architecture for Vision" (arXiv 2105.01601), Equation 1, first line.
+"""
+
+from torch import Tensor, nn
+
+from xvit_det.errors import InputError
+from xvit_det.mixers.base import TokenMixer
+
+
+class MLPMixer(TokenMixer):
+    """``W₂ gelu(W₁ x)`` along the tokens, the same for every channel. It is bound to one number of tokens.
+
+    Args:
+        embed_dims: Width C of the tokens.
+        grid: (h, w) of the tokens.
+        num_prefix: Tokens before those of the grid.
+        expansion: Width between the two layers, as a multiple of the number of tokens.
+    """
+
+    any_grid = False
+
+    def __init__(self, embed_dims: int, *, grid: tuple[int, int], num_prefix: int = 0, expansion: float = 1.0) -> None:
+        super().__init__(embed_dims)
+        self.num_tokens = num_prefix + grid[0] * grid[1]
+        hidden = int(expansion * self.num_tokens)
+        self.mlp = nn.Sequential(
+            nn.Conv1d(self.num_tokens, hidden, 1), nn.GELU(), nn.Conv1d(hidden, self.num_tokens, 1)
+        )
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
+        if valid is not None:
+            raise InputError('mlp cannot leave padded tokens out: every output has a weight for each of them')
+        if x.shape[1] != self.num_tokens:
+            raise InputError(f'mlp is bound to {self.num_tokens} tokens and is given {x.shape[1]}')
+        return self.mlp(x)  # tokens are the convolutions' channels

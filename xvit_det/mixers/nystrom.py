@@ -1,0 +1,140 @@
+"""Nyström attention: softmax attention rebuilt from a few landmark tokens, at a cost linear in the number of tokens.
+
+"Nyströmformer: A Nyström-Based Algorithm for Approximating Self-Attention" (arXiv 2102.03902), Equations 13 and 14 and
+Algorithm 1.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xvit_det.errors import InputError
+from xvit_det.mixers.base import TokenMixer, merge_heads, resolve_head_dims, split_heads
+from xvit_det.mixers.rotary import RotaryPosition
+
+
+class NystromAttention(TokenMixer):
+    """``softmax(q k̃ᵀ) softmax(q̃ k̃ᵀ)⁺ (softmax(q̃ kᵀ) v)``, landmarks q̃, k̃ the means of consecutive tokens, plus a
+    convolution of v.
+
+    Multiplied from the right, the landmarks' outputs ``softmax(q̃ kᵀ) v`` become the values of a second attention, of
+    all
+    queries to the landmarks: both are calls of ``scaled_dot_product_attention``, and no matrix with N rows is ever
+        made.
+
+    The tokens are preceded by zeros up to a multiple of the number of landmarks. In the released code, and here by
+    default, these zeros take part in means and softmax sums; ``mask_padding`` leaves them out.
+
+    Args:
+        embed_dims: Width C of the tokens.
+        num_heads: Number of heads H.
+        head_dims: Channels d of each head; ``None``: C / H.
+        landmarks: Number m of landmarks.
+        pinv_iterations: Steps towards the pseudo-inverse of the landmarks' matrix.
+        conv_kernel: Length of the convolution of the values along the sequence, odd; ``None``: no convolution.
+        mask_padding: Leave the zeros before the tokens out of means and softmax sums.
+        rotary: Turns queries and keys by their position.
+
+    Raises:
+        InputError: The width does not split into the heads, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int = 8,
+        head_dims: int | None = None,
+        *,
+        landmarks: int = 64,
+        pinv_iterations: int = 6,
+        conv_kernel: int | None = 33,
+        mask_padding: bool = False,
+        rotary: RotaryPosition | None = None,
+    ) -> None:
+        super().__init__(embed_dims)
+        head_dims = resolve_head_dims(embed_dims, num_heads, head_dims)
+        for name, value in (('landmarks', landmarks), ('pinv_iterations', pinv_iterations)):
+            if value < 1:
+                raise InputError(f'nystrom {name}={value} is not at least 1')
+        if conv_kernel is not None and (conv_kernel < 1 or conv_kernel % 2 == 0):
+            raise InputError(f'nystrom conv_kernel={conv_kernel} is not a positive odd number or None')
+        self.num_heads = num_heads
+        self.landmarks = landmarks
+        self.pinv_iterations = pinv_iterations
+        self.mask_padding = mask_padding
+        self.rotary = rotary
+        self.qkv = nn.Linear(embed_dims, 3 * num_heads * head_dims, bias=False)
+        self.proj = nn.Linear(num_heads * head_dims, embed_dims)
+        self.conv = None
+        if conv_kernel is not None:
+            self.conv = nn.Conv2d(
+                num_heads, num_heads, (conv_kernel, 1), padding=(conv_kernel // 2, 0), groups=num_heads, bias=False
+            )
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
+        n = x.shape[1]
+        if n < self.landmarks:
+            raise InputError(f'nystrom has landmarks={self.landmarks}, more than the {n} tokens; give it fewer')
+        fill = -n % self.landmarks
+        if self.mask_padding and fill and valid is None:
+            valid = torch.ones(1, n, dtype=torch.bool, device=x.device)
+        if valid is not None:
+            # The zeros in front are left out together with what else is, or else kept like any valid token.
+            valid = F.pad(valid.bool(), (fill, 0), value=not self.mask_padding)[:, None, :, None]  # (B, 1, N', 1)
+        x = F.pad(x, (0, 0, fill, 0)) if fill else x  # without a bias, a zero token's q, k and v are zero
+        q, k, v = split_heads(self.qkv(x), self.num_heads, parts=3)
+        if self.rotary is not None:
+            q, k = self.rotary(q, size), self.rotary(k, size)
+        if valid is not None:
+            q, k, v = (u * valid for u in (q, k, v))
+        out = nystrom_attention(q, k, v, self.landmarks, self.pinv_iterations, valid)
+        if self.conv is not None:
+            out = out + self.conv(v)
+        return self.proj(merge_heads(out[:, :, fill:]))
+
+
+def nystrom_attention(
+    q: Tensor, k: Tensor, v: Tensor, landmarks: int, pinv_iterations: int, valid: Tensor | None = None
+) -> Tensor:
+    """Attention through landmarks.
+
+    Args:
+        q, k, v: (B, H, N, d), N a multiple of ``landmarks``; zero where not valid.
+        landmarks: Number m of landmarks.
+        pinv_iterations: See :func:`pseudo_inverse`.
+        valid: (B, 1, N, 1), false at tokens that do not count.
+
+    Returns:
+        (B, H, N, d).
+    """
+    if valid is None:
+        near_q, near_k = (u.unflatten(2, (landmarks, -1)).mean(dim=3) for u in (q, k))  # (B, H, N, d) -> (B, H, m, d)
+        shown, live = None, None
+    else:
+        number = valid.unflatten(2, (landmarks, -1)).sum(dim=3)  # (B, 1, m, 1)
+        near_q, near_k = (u.unflatten(2, (landmarks, -1)).sum(dim=3) / number.clamp(min=1) for u in (q, k))
+        shown, live = valid.transpose(-2, -1), (number > 0).transpose(-2, -1)  # (B, 1, 1, N), (B, 1, 1, m)
+    seen = F.scaled_dot_product_attention(near_q, k, v, attn_mask=shown)  # (B, H, m, d)
+    with torch.autocast(q.device.type, enabled=False):  # the iteration needs float32's digits
+        near = (near_q.float() * q.shape[-1] ** -0.5) @ near_k.float().transpose(-2, -1)
+        if live is None:
+            near = near.softmax(dim=-1)
+        else:  # a landmark without a valid token is a row and a column of zeros, in the pseudo-inverse too
+            near = near.masked_fill(~live, float('-inf')).softmax(dim=-1) * live.transpose(-2, -1)
+        values = pseudo_inverse(near, pinv_iterations) @ seen.float()
+    return F.scaled_dot_product_attention(q, near_k, values.to(q.dtype), attn_mask=live)
+
+
+def pseudo_inverse(a: Tensor, iterations: int) -> Tensor:
+    """Approximate the Moore-Penrose inverse of matrices (..., m, m) by an iteration of third order.
+
+    The start is scaled for each matrix by itself; the released ViX code takes its maxima over the whole batch, which
+    makes an image's result depend on the others.
+    """
+    columns, rows = a.abs().sum(dim=-2).amax(dim=-1), a.abs().sum(dim=-1).amax(dim=-1)
+    z = a.transpose(-2, -1) / (columns * rows)[..., None, None]
+    eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    for _ in range(iterations):
+        az = a @ z
+        z = 0.25 * z @ (13 * eye - az @ (15 * eye - az @ (7 * eye - az)))
+    return z

@@ -1,0 +1,66 @@
+"""Rotary position embedding: queries and keys are turned by angles that grow with their position.
+
+"RoFormer: Enhanced Transformer with Rotary Position Embedding" (arXiv 2104.09864), Equations 14 to 16 and 34.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from xvit_det.errors import InputError
+
+BASE = 10000.0
+
+
+class RotaryPosition(nn.Module):
+    """Turns each pair of channels (2i, 2i + 1) of a token at position p by the angle ``p · 10000^(-2i/d)``.
+
+    A dot product of a turned query and a turned key then depends on the distance of the two only.
+
+    Args:
+        head_dims: Channels d of a head.
+        axial: The first half of the channels tells the row, the second half the column, and tokens before those of the
+            grid, such as a class token, are not turned. Otherwise all channels tell the position in the sequence, those
+            tokens included, as the "Vision Xformers" code does.
+
+    Raises:
+        InputError: The channels do not split into pairs, or, axial, not into two halves of pairs.
+    """
+
+    def __init__(self, head_dims: int, axial: bool = False) -> None:
+        super().__init__()
+        part = 4 if axial else 2
+        if head_dims % part:
+            raise InputError(
+                f'{"axial " if axial else ""}rotary position needs head_dims divisible by {part}, not {head_dims}'
+            )
+        self.axial = axial
+        dims = head_dims // 2 if axial else head_dims
+        self.register_buffer('frequencies', BASE ** (-torch.arange(0, dims, 2) / dims), persistent=False)
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Turn queries or keys.
+
+        Args:
+            x: (B, H, N, d).
+            size: (h, w), the last h·w tokens' grid; needed for ``axial`` only.
+
+        Returns:
+            (B, H, N, d).
+        """
+        angles = self._angles(x.shape[-2], size)
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        a, b = x.unflatten(-1, (-1, 2)).unbind(-1)  # (B, H, N, d) -> 2 x (B, H, N, d/2)
+        return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
+
+    def _angles(self, num_tokens: int, size: tuple[int, int] | None) -> Tensor:
+        """(N, d/2)."""
+        device = self.frequencies.device
+        if not self.axial:
+            return torch.arange(num_tokens, device=device)[:, None] * self.frequencies
+        if size is None:
+            raise InputError('axial rotary position needs the size (h, w) of the grid of tokens')
+        h, w = size
+        rows = (torch.arange(h, device=device)[:, None] * self.frequencies)[:, None].expand(h, w, -1)
+        columns = (torch.arange(w, device=device)[:, None] * self.frequencies).expand(h, w, -1)
+        grid = torch.cat((rows, columns), dim=-1).flatten(0, 1)  # (h, w, d/2) -> (h·w, d/2)
+        return torch.cat((grid.new_zeros(num_tokens - h * w, grid.shape[1]), grid))

@@ -1,0 +1,75 @@
+"""Softmax attention: every token looks at every other one, at a cost quadratic in their number.
+
+"Attention Is All You Need" (arXiv 1706.03762), Equation 1 and Section 3.2.2.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xvit_det.mixers.base import TokenMixer, merge_heads, resolve_head_dims, split_heads
+from xvit_det.mixers.rotary import RotaryPosition
+
+
+class SoftmaxAttention(TokenMixer):
+    """``softmax(q kᵀ / √d) v`` in several heads.
+
+    Args:
+        embed_dims: Width C of the tokens.
+        num_heads: Number of heads H.
+        head_dims: Channels d of each head; ``None``: C / H.
+        attn_drop: Dropout on the attention map in training.
+        fused: Compute through PyTorch's ``scaled_dot_product_attention``, which never holds the (N, N) map of all heads
+            in memory. Without, the map is made as the formula says, which is what memory figures of papers from before
+            2022 measure.
+        rotary: Turns queries and keys by their position.
+
+    Raises:
+        InputError: The width does not split into the heads.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int = 8,
+        head_dims: int | None = None,
+        *,
+        attn_drop: float = 0.0,
+        fused: bool = True,
+        rotary: RotaryPosition | None = None,
+    ) -> None:
+        super().__init__(embed_dims)
+        head_dims = resolve_head_dims(embed_dims, num_heads, head_dims)
+        self.num_heads = num_heads
+        self.attn_drop = attn_drop
+        self.fused = fused
+        self.rotary = rotary
+        self.qkv = nn.Linear(embed_dims, 3 * num_heads * head_dims, bias=False)
+        self.proj = nn.Linear(num_heads * head_dims, embed_dims)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
+        q, k, v = self._heads(x, size)
+        if self.fused:
+            mask = None if valid is None else valid[:, None, None].bool()  # (B, N) -> (B, 1, 1, N)
+            dropout = self.attn_drop if self.training else 0.0
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        else:
+            out = F.dropout(self._map(q, k, valid), self.attn_drop, self.training) @ v
+        return self.proj(merge_heads(out))
+
+    def attention_map(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
+        """How much each token looks at each other one: (B, N, C) -> (B, H, N, N), every row a distribution."""
+        q, k, _ = self._heads(x, size)
+        return self._map(q, k, valid)
+
+    def _heads(self, x: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = split_heads(self.qkv(x), self.num_heads, parts=3)
+        if self.rotary is not None:
+            q, k = self.rotary(q, size), self.rotary(k, size)
+        return q, k, v
+
+    @staticmethod
+    def _map(q: Tensor, k: Tensor, valid: Tensor | None) -> Tensor:
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, H, N, d) @ (B, H, d, N) -> (B, H, N, N)
+        if valid is not None:
+            scores = scores.masked_fill(~valid[:, None, None].bool(), float('-inf'))
+        return scores.softmax(dim=-1)

@@ -72,6 +72,7 @@ class CCX(StagedBackbone):
             pool_stride=2,
         ),
     }
+    max_stages = 1
 
     def __init__(
         self,

@@ -14,23 +14,24 @@ from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
 from xvit_det.errors import InputError
-from xvit_det.layers import ChannelNorm, MixerBlock, map_to_tokens, tokens_to_map
+from xvit_det.layers import ChannelNorm, MixerBlock, build_norm, map_to_tokens, tokens_to_map
 from xvit_det.mixers import MIXERS, TokenMixer
 from xvit_det.mixers.base import merge_heads, resolve_head_dims, split_heads
 
 
 class ConvProjection(nn.Module):
-    """A depthwise 3x3 convolution with BatchNorm, then a linear layer without bias.
+    """A depthwise 3x3 convolution with a norm, then a linear layer without bias.
 
     Args:
         embed_dims: Width C of the tokens.
         out_dims: Width C' after it.
+        norm_cfg: See :func:`xvit_det.layers.build_norm`.
     """
 
-    def __init__(self, embed_dims: int, out_dims: int) -> None:
+    def __init__(self, embed_dims: int, out_dims: int, norm_cfg: dict) -> None:
         super().__init__()
         self.conv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims, bias=False)
-        self.norm = nn.BatchNorm2d(embed_dims)
+        self.norm = build_norm(norm_cfg, embed_dims)
         self.linear = nn.Linear(embed_dims, out_dims, bias=False)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -45,14 +46,18 @@ class CvTAttention(TokenMixer):
         embed_dims: Width C of the tokens.
         num_heads: Number of heads H.
         head_dims: Channels d of each head; ``None``: C / H.
+        norm_cfg: See :func:`xvit_det.layers.build_norm`; ``None``: BatchNorm.
     """
 
-    def __init__(self, embed_dims: int, num_heads: int = 8, head_dims: int | None = None) -> None:
+    def __init__(
+        self, embed_dims: int, num_heads: int = 8, head_dims: int | None = None, *, norm_cfg: dict | None = None
+    ) -> None:
         super().__init__(embed_dims)
         inner = num_heads * resolve_head_dims(embed_dims, num_heads, head_dims)
+        norm_cfg = norm_cfg or dict(type='BN')
         self.num_heads = num_heads
-        self.q = ConvProjection(embed_dims, inner)
-        self.kv = ConvProjection(embed_dims, 2 * inner)
+        self.q = ConvProjection(embed_dims, inner, norm_cfg)
+        self.kv = ConvProjection(embed_dims, 2 * inner, norm_cfg)
         self.proj = nn.Linear(inner, embed_dims)
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
@@ -126,6 +131,8 @@ class CvX(StagedBackbone):
         ),
     }
     mixers = {**MIXERS, 'softmax': CvTAttention}
+
+    per_stage = (*StagedBackbone.per_stage, 'kernels')
 
     def __init__(
         self,

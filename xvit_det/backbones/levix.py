@@ -13,30 +13,31 @@ from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
 from xvit_det.backbones.vix import build_stem
-from xvit_det.layers import Embedding, MixerBlock, map_to_tokens, tokens_to_map
+from xvit_det.layers import Embedding, MixerBlock, build_norm, map_to_tokens, tokens_to_map
 from xvit_det.mixers import MIXERS, TokenMixer
 from xvit_det.mixers.base import merge_heads, resolve_head_dims, split_heads
 
 
 class LinearNorm(nn.Module):
-    """A linear layer and a BatchNorm over all tokens, as LeViT's 1x1 convolutions with BatchNorm.
+    """A linear layer and a norm of the map that the tokens are, as LeViT's 1x1 convolutions with BatchNorm.
 
     Args:
         in_dims: Width of the tokens.
         out_dims: Width after it.
+        norm_cfg: See :func:`xvit_det.layers.build_norm`.
         bias: Whether the linear layer has a bias.
         gain: Start value of the norm's gain.
     """
 
-    def __init__(self, in_dims: int, out_dims: int, bias: bool = False, gain: float = 1.0) -> None:
+    def __init__(self, in_dims: int, out_dims: int, norm_cfg: dict, bias: bool = False, gain: float = 1.0) -> None:
         super().__init__()
         self.linear = nn.Linear(in_dims, out_dims, bias=bias)
-        self.norm = nn.BatchNorm1d(out_dims)
+        self.norm = build_norm(norm_cfg, out_dims)
         nn.init.constant_(self.norm.weight, gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C')."""
-        return self.norm(self.linear(x).flatten(0, 1)).view(*x.shape[:2], -1)
+        return map_to_tokens(self.norm(tokens_to_map(self.linear(x), (x.shape[1], 1))))
 
 
 class LeViTAttention(TokenMixer):
@@ -49,14 +50,18 @@ class LeViTAttention(TokenMixer):
         embed_dims: Width C of the tokens.
         num_heads: Number of heads H.
         head_dims: Channels d of each head; ``None``: C / H.
+        norm_cfg: See :func:`xvit_det.layers.build_norm`; ``None``: BatchNorm.
     """
 
-    def __init__(self, embed_dims: int, num_heads: int = 8, head_dims: int | None = None) -> None:
+    def __init__(
+        self, embed_dims: int, num_heads: int = 8, head_dims: int | None = None, *, norm_cfg: dict | None = None
+    ) -> None:
         super().__init__(embed_dims)
         inner = num_heads * resolve_head_dims(embed_dims, num_heads, head_dims)
+        norm_cfg = norm_cfg or dict(type='BN')
         self.num_heads = num_heads
-        self.q, self.k, self.v = (LinearNorm(embed_dims, inner) for _ in range(3))
-        self.proj = LinearNorm(inner, embed_dims, bias=True, gain=0.0)
+        self.q, self.k, self.v = (LinearNorm(embed_dims, inner, norm_cfg) for _ in range(3))
+        self.proj = LinearNorm(inner, embed_dims, norm_cfg, bias=True, gain=0.0)
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         q, k, v = (split_heads(layer(x), self.num_heads) for layer in (self.q, self.k, self.v))
@@ -66,17 +71,18 @@ class LeViTAttention(TokenMixer):
 
 
 class Downsample(nn.Module):
-    """A 3x3 convolution of stride 2 with a BatchNorm between stages.
+    """A 3x3 convolution of stride 2 with a norm, between stages.
 
     Args:
         in_dims: Width C of the tokens.
         out_dims: Width C' after it.
+        norm_cfg: See :func:`xvit_det.layers.build_norm`.
     """
 
-    def __init__(self, in_dims: int, out_dims: int) -> None:
+    def __init__(self, in_dims: int, out_dims: int, norm_cfg: dict) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_dims, out_dims, 3, stride=2, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(out_dims)
+        self.norm = build_norm(norm_cfg, out_dims)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
         """(B, h·w, C), (h, w) -> (B, ⌈h/2⌉·⌈w/2⌉, C') and its size."""
@@ -140,7 +146,7 @@ class LeViX(StagedBackbone):
     def _entry(self, stage: int) -> nn.Module:
         widths = self.arch['embed_dims']
         if stage > 0:
-            return Downsample(widths[stage - 1], widths[stage])
+            return Downsample(widths[stage - 1], widths[stage], self.norm_cfg)
         return Embedding(build_stem(self.stem, self.in_channels, widths[0], self.patch_size, self.norm_cfg))
 
     def _block(self, mixer: TokenMixer, hidden_dims: int, drop_path_rate: float) -> nn.Module:

@@ -17,7 +17,7 @@ class StagedBackbone(Backbone):
     A subclass says in :meth:`_entry`, :meth:`_block` and, where it differs, :meth:`_pool` what these are, and ends its
     constructor with :meth:`_build`. Its architectures have at least the keys ``embed_dims``, ``depths``, ``num_heads``
     and ``hidden_dims``, each with one number for each stage, ``head_dims``, and ``pyramid_indices``, the blocks that
-    the pyramid reads.
+    the pyramid reads. Where a class says so in ``max_stages`` there is one stage only.
 
     Args:
         arch: A name from ``arch_zoo``, or a dict with the same keys.
@@ -33,7 +33,8 @@ class StagedBackbone(Backbone):
             architecture for ``'pyramid'``, else the last.
         drop_path_rate: Probability of skipping a residual branch in training, growing linearly from 0 at the first
             block to this at the last.
-        norm_cfg: Norm of convolutional stems and the pyramid: ``BN``, ``SyncBN`` or ``GN``.
+        norm_cfg: Norm behind convolutions, wherever there is one: in the stem, between stages, in the attention of
+            LeViT and CvT, and in the pyramid: ``BN``, ``SyncBN`` or ``GN``.
         frozen_stages, norm_eval, with_cp, init_cfg: See :class:`Backbone`.
 
     Raises:
@@ -43,6 +44,8 @@ class StagedBackbone(Backbone):
     arch_zoo: ClassVar[Mapping[str, Mapping[str, Any]]]
     mixers: ClassVar[Mapping[str, type[TokenMixer]]] = MIXERS
     has_cls_token: ClassVar[bool] = False
+    per_stage: ClassVar[tuple[str, ...]] = ('embed_dims', 'depths', 'num_heads', 'hidden_dims')
+    max_stages: ClassVar[int | None] = None
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class StagedBackbone(Backbone):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         settings = resolve_arch(arch, self.arch_zoo, {})
+        self._check_stages(settings)
         if out_indices is None:
             out_indices = settings['pyramid_indices'] if out_type == 'pyramid' else -1
         super().__init__(
@@ -77,9 +81,11 @@ class StagedBackbone(Backbone):
         self.arch = settings
         self.mixer = mixer
         self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        if len(self.img_size) != 2:
+            raise InputError(f'img_size={img_size} is not a side or (height, width)')
         self.patch_size = patch_size
-        if not 1 <= patch_size <= min(self.img_size):
-            raise InputError(f'patch_size={patch_size} is not between 1 and the sides of img_size={img_size}')
+        if not (isinstance(patch_size, int) and 1 <= patch_size <= min(self.img_size)):
+            raise InputError(f'patch_size={patch_size} is not an integer from 1 to the sides of img_size={img_size}')
         self.norm_cfg = norm_cfg or dict(type='BN')
         self.drop_path_rate = drop_path_rate
         self.num_prefix = int(self.has_cls_token and out_type == 'cls_token')
@@ -137,6 +143,7 @@ class StagedBackbone(Backbone):
             head_dims=self.arch['head_dims'],
             grid=self._grid(stage),
             num_prefix=self.num_prefix,
+            norm_cfg=self.norm_cfg,
             **context,
         )
 
@@ -182,6 +189,14 @@ class StagedBackbone(Backbone):
             return tuple(norm(x).mean(dim=1) for norm, (x, _) in zip(self.norms, taps, strict=True))
         maps = [tokens_to_map(x, size) for x, size in taps]
         return self.pyramid(maps) if self.out_type == 'pyramid' else tuple(maps)
+
+    def _check_stages(self, arch: Mapping[str, Any]) -> None:
+        stages = {len(arch[key]) if isinstance(arch[key], Sequence) else 0 for key in self.per_stage}
+        if len(stages) != 1 or 0 in stages:
+            given = ', '.join(f'{key}={arch[key]}' for key in self.per_stage)
+            raise InputError(f'arch needs a sequence with one number for each stage, and as many in each, not {given}')
+        if self.max_stages is not None and max(stages) > self.max_stages:
+            raise InputError(f'{type(self).__name__} has {self.max_stages} stage, not depths={arch["depths"]}')
 
     def _check_input(self, x: Tensor) -> None:
         super()._check_input(x)

@@ -93,6 +93,7 @@ class ViX(StagedBackbone):
         'base_4_heads': _plain(768, depth=12, num_heads=4, head_dims=64, hidden_dims=3072, init_std=0.02),
     }
     has_cls_token = True
+    max_stages = 1
 
     def __init__(
         self,

@@ -90,12 +90,13 @@ class OverlapPatchEmbed(nn.Module):
     def __init__(self, in_channels: int, embed_dims: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.proj = nn.Conv2d(in_channels, embed_dims, 2 * stride, stride=stride, padding=stride // 2)
+        self.proj = nn.Conv2d(in_channels, embed_dims, 2 * stride, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C, ⌈H/p⌉, ⌈W/p⌉)."""
         p = self.stride
-        x = F.pad(x, (0, -x.shape[3] % p, 0, -x.shape[2] % p))
+        before, after = p // 2, p - p // 2  # half a patch around the image, besides what completes the last patches
+        x = F.pad(x, (before, -x.shape[3] % p + after, before, -x.shape[2] % p + after))
         return self.proj(x.contiguous(memory_format=torch.channels_last))
 
 

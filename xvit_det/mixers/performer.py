@@ -14,18 +14,16 @@ from xvit_det.errors import InputError
 from xvit_det.mixers.base import TokenMixer, merge_heads, resolve_head_dims, split_heads
 from xvit_det.mixers.rotary import RotaryPosition
 
-KERNELS = ('softmax', 'relu')
-SOFTMAX_EPS = 1e-4
-RELU_EPS = 1e-3
+EPS = {'softmax': 1e-4, 'relu': 1e-3}  # kernel: what is added to each of its features
 
 
-def orthogonal_features(num_features: int, head_dims: int) -> Tensor:
+def orthogonal_features(num_features: int, head_dims: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw random directions (m, d), as a Gaussian would have them but orthogonal within each block of d rows."""
     blocks = [
-        torch.linalg.qr(torch.randn(head_dims, head_dims))[0].T  # rows of length 1
+        torch.linalg.qr(torch.randn(head_dims, head_dims, generator=generator))[0].T  # rows of length 1
         for _ in range(math.ceil(num_features / head_dims))
     ]
-    lengths = torch.randn(num_features, head_dims).norm(dim=1, keepdim=True)
+    lengths = torch.randn(num_features, head_dims, generator=generator).norm(dim=1, keepdim=True)
     return torch.cat(blocks)[:num_features] * lengths
 
 
@@ -73,8 +71,8 @@ class PerformerAttention(TokenMixer):
         super().__init__(embed_dims)
         head_dims = resolve_head_dims(embed_dims, num_heads, head_dims)
         num_features = int(head_dims * math.log(head_dims)) if num_features is None else num_features
-        if kernel not in KERNELS:
-            raise InputError(f'performer kernel {kernel!r} is not one of {", ".join(KERNELS)}')
+        if kernel not in EPS:
+            raise InputError(f'performer kernel {kernel!r} is not one of {", ".join(EPS)}')
         if not 0 <= local_heads <= num_heads:
             raise InputError(f'local_heads={local_heads} is not between 0 and num_heads={num_heads}')
         for name, value in (('num_features', num_features), ('window', window), ('redraw_interval', redraw_interval)):
@@ -92,8 +90,7 @@ class PerformerAttention(TokenMixer):
         self.v = nn.Linear(embed_dims, inner)
         self.proj = nn.Linear(inner, embed_dims)
         self.register_buffer('features', orthogonal_features(num_features, head_dims))
-        if redraw_interval is not None:
-            self.register_buffer('steps', torch.zeros((), dtype=torch.long), persistent=False)
+        self.steps = 0
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         if self.redraw_interval is not None and self.training:
@@ -110,74 +107,82 @@ class PerformerAttention(TokenMixer):
         return self.proj(merge_heads(outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)))
 
     def redraw_features(self) -> None:
-        """Replace the random features by new ones."""
-        self.features.copy_(orthogonal_features(*self.features.shape))
+        """Replace the random features by new ones.
 
+        The old ones seed the new: they are the same in every process of a distributed run, differ between layers, and
+        the global generator, from which checkpointing repeats its draws, stays as it is.
+        """
+        generator = torch.Generator().manual_seed(int(self.features.double().cpu().sum() * 2**32) % 2**63)
+        features = orthogonal_features(*self.features.shape, generator)
+        self.features = features.to(self.features)  # a new tensor, as backward passes may still need the old one
+
+    @torch.compiler.disable  # the count would otherwise be compiled in
     def _count_step(self) -> None:
         self.steps += 1
         if self.steps % self.redraw_interval == 0:
             self.redraw_features()
 
     def _global(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
-        feature_map = _softmax_features if self.kernel == 'softmax' else _relu_features
         # Exponentials of the keys' and queries' norms leave float16, so the whole approximation is in float32.
         with torch.autocast(q.device.type, enabled=False):
-            out = linear_attention(*feature_map(q.float(), k.float(), self.features.float(), valid), v.float())
+            out = linear_attention(q.float(), k.float(), v.float(), self.features.float(), self.kernel, valid)
         return out.to(v.dtype)
 
 
-def _softmax_features(
-    q: Tensor, k: Tensor, features: Tensor, valid: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | float, Tensor | None]:
-    """See :func:`linear_attention` for what is returned."""
-    d = q.shape[-1]
-    features = features * d**-0.25
+def linear_attention(
+    q: Tensor, k: Tensor, v: Tensor, directions: Tensor, kernel: str, valid: Tensor | None = None
+) -> Tensor:
+    """``φ(q) (φ(k)ᵀ v)``, divided by its value for ``v = 1``.
 
-    def exponents(u: Tensor) -> tuple[Tensor, Tensor]:
-        return u @ features.T, u.square().sum(dim=-1, keepdim=True) * (0.5 * d**-0.5)  # W t (B, H, N, m), |t|²/2
-
-    raw_q, half_q = exponents(q)
-    raw_k, half_k = exponents(k)
-    shown = raw_k.detach()
-    if valid is not None:
-        valid = valid[:, None, :, None].bool()  # (B, N) -> (B, 1, N, 1)
-        shown = shown.masked_fill(~valid, float('-inf'))
-    shift_k = shown.amax(dim=(-2, -1), keepdim=True)
-    phi_q = (raw_q - (half_q + raw_q.detach().amax(dim=-1, keepdim=True))).exp_()
-    phi_k = (raw_k - (half_k + shift_k)).exp_()
-    return phi_q, phi_k, SOFTMAX_EPS, valid
-
-
-def _relu_features(
-    q: Tensor, k: Tensor, features: Tensor, valid: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | float, Tensor | None]:
-    features = features * q.shape[-1] ** -0.25
-    valid = None if valid is None else valid[:, None, :, None].bool()
-    return (q @ features.T).relu_(), (k @ features.T).relu_(), RELU_EPS, valid
-
-
-def linear_attention(phi_q: Tensor, phi_k: Tensor, eps: float, valid: Tensor | None, v: Tensor) -> Tensor:
-    """``(φq + ε) ((φk + ε)ᵀ v)``, divided by its value for ``v = 1``.
-
-    ε is not added to the features themselves, the largest tensors here, but to what they are multiplied with: the sum
-        over tokens of
-    ``(φk + ε) v`` is that of ``φk v`` plus ε times that of v, and likewise for the sum over features.
+    The ε that each feature carries is not added to the features themselves, the largest tensors here, but to what they
+    are multiplied with: the sum over tokens of ``(φk + ε) v`` is that of ``φk v`` plus ε times that of v, and likewise
+    for the sum over features.
 
     Args:
-        phi_q, phi_k: Features (B, H, N, m).
-        eps: Added to each feature.
-        valid: (B, 1, N, 1), false at keys that do not count.
-        v: Values (B, H, N, d).
+        q, k, v: (B, H, N, d).
+        directions: (m, d), what φ projects queries and keys on.
+        kernel: ``'softmax'`` or ``'relu'``.
+        valid: (B, N), false at keys that do not count.
 
     Returns:
         (B, H, N, d).
     """
+    directions = directions * q.shape[-1] ** -0.25
     v = F.pad(v, (0, 1), value=1.0)  # the last channel becomes the denominator
     if valid is not None:
+        valid = valid[:, None, :, None].bool()  # (B, N) -> (B, 1, N, 1)
         v = v * valid
-    context = phi_k.transpose(-2, -1) @ v + eps * v.sum(dim=-2, keepdim=True)  # (B, H, m, d + 1)
+    eps = EPS[kernel]
+    phi_k_t = random_features(k, directions, kernel, (-2, -1), valid).transpose(-2, -1)
+    context = phi_k_t @ v + eps * v.sum(dim=-2, keepdim=True)  # (B, H, m, N) @ (B, H, N, d + 1) -> (B, H, m, d + 1)
+    del phi_k_t  # before the queries' features are made, which are as large
+    phi_q = random_features(q, directions, kernel, (-1,))
     out = phi_q @ context + eps * context.sum(dim=-2, keepdim=True)  # (B, H, N, d + 1)
     return out[..., :-1] / out[..., -1:]
+
+
+def random_features(
+    u: Tensor, directions: Tensor, kernel: str, dim: tuple[int, ...], valid: Tensor | None = None
+) -> Tensor:
+    """φ without its ε; the steps of the softmax kernel are done in place.
+
+    Args:
+        u: Queries or keys (B, H, N, d).
+        directions: W (m, d), with the scale ``d^(-1/4)`` that turns u into t.
+        kernel: ``'softmax'`` or ``'relu'``.
+        dim: What the maximum c in the softmax kernel's exponent is taken over.
+        valid: (B, 1, N, 1), false at tokens that shall not take part in c.
+
+    Returns:
+        (B, H, N, m).
+    """
+    raw = u @ directions.T
+    if kernel == 'relu':
+        return raw.relu_()
+    if valid is not None:
+        raw.masked_fill_(~valid, float('-inf'))
+    half = u.square().sum(dim=-1, keepdim=True) * (0.5 * u.shape[-1] ** -0.5)  # |t|²/2, (B, H, N, 1)
+    return raw.add_(-half - raw.detach().amax(dim=dim, keepdim=True)).exp_()
 
 
 def local_attention(q: Tensor, k: Tensor, v: Tensor, window: int, valid: Tensor | None = None) -> Tensor:

@@ -13,8 +13,6 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,8 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.config import Config  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
-from mmengine.optim import OptimWrapper  # noqa: E402
-from mmengine.registry import OPTIM_WRAPPERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 from pycocotools.coco import COCO  # noqa: E402
 
@@ -116,17 +112,6 @@ def build_config(args: argparse.Namespace, annotations: Path) -> Config:
     cfg.pop('test_evaluator')
     cfg.pop('test_cfg')
     return cfg
-
-
-@OPTIM_WRAPPERS.register_module()
-class BFloat16OptimWrapper(OptimWrapper):
-    """The forward pass in bfloat16 on any device; mmengine's AmpOptimWrapper refuses a CPU."""
-
-    @contextmanager
-    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
-        device = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
-            yield
 
 
 class UntilTarget(Hook):

@@ -4,27 +4,31 @@ It needs no data and no GPU and takes minutes on two CPU cores. OpenMMLab's own 
 """
 
 import json
+import os
+import socket
 import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import TextIOBase
+from io import StringIO, TextIOBase
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+import torch.multiprocessing
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
+from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from pycocotools.coco import COCO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from xvit_det.engine.cli import command
+from xvit_det.engine.cli import command, join_cpu_group
 from xvit_det.engine.datasets import set_data_root
 from xvit_det.errors import InputError
 from xvit_det.hub import find_config
@@ -43,6 +47,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument('--seed', type=int, default=0, help='other seeds: other scenes and start weights')
     parser.add_argument('--epochs', type=int, help='shorter or longer training (default: as in the config)')
     parser.add_argument('--images', type=int, help='number of training scenes (default: as in the config)')
+    parser.add_argument(
+        '--processes', type=int, choices=[1, 2], help='(default: 2 where there are two cores and no GPU, else 1)'
+    )
     return parser
 
 
@@ -54,18 +61,54 @@ def main(argv: Sequence[str] | None = None) -> None:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise InputError(f'--{name} must be at least 1, not {getattr(args, name)}')
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    log = args.work_dir / 'output.log'
-    log.write_text('')
-    console = Console(file=sys.stdout, highlight=False)  # today's stdout, whatever it is redirected to later
+    _log(args).write_text('')
+    if args.processes is None:
+        args.processes = 1 if torch.cuda.is_available() else min(2, os.cpu_count())
+    if args.processes == 1:
+        _demo(args)
+    else:
+        _spawn(args)
+
+
+def _spawn(args: Namespace) -> None:
+    """Train with one thread in each of several processes: on layers this small, a second thread gains nothing."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    os.environ.update(
+        MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), WORLD_SIZE=str(args.processes), OMP_NUM_THREADS='1'
+    )
     try:
-        with _output_into(log):
-            _run(args, console, log)
+        torch.multiprocessing.spawn(_worker, (args,), nprocs=args.processes)
+    except torch.multiprocessing.ProcessExitedException as error:
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _worker(rank: int, args: Namespace) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+    command(_demo)(args)
+
+
+def _log(args: Namespace) -> Path:
+    return args.work_dir / 'output.log'
+
+
+def _demo(args: Namespace) -> None:
+    """All that one process does; the first one speaks."""
+    speaks = os.environ.get('LOCAL_RANK', '0') == '0'
+    # Today's stdout, whatever it is redirected to later.
+    console = Console(file=sys.stdout if speaks else StringIO(), highlight=False)
+    try:
+        with _output_into(_log(args)):
+            _run(args, console)
     except KeyboardInterrupt:
         console.print(f'Stopped. What was done so far is in {args.work_dir}.')
         raise SystemExit(130) from None
 
 
-def _run(args: Namespace, console: Console, log: Path) -> None:
+def _run(args: Namespace, console: Console) -> None:
     cfg = _config(args, console)
     with _progress(console) as progress:
         watch = _Watch(progress)
@@ -77,8 +120,10 @@ def _run(args: Namespace, console: Console, log: Path) -> None:
             f'{runner.max_epochs} epochs of {len(runner.train_dataloader)} iterations.',
             soft_wrap=True,
         )
-        console.print(f'What OpenMMLab prints goes into {log}', soft_wrap=True)
+        console.print(f'What OpenMMLab prints goes into {_log(args)}', soft_wrap=True)
         runner.train()
+    if not is_main_process():
+        return
     seconds, (_, box, mask) = watch.seconds, watch.scores[-1]
     _write_results(runner, watch, args)
     console.print(
@@ -97,6 +142,9 @@ def _run(args: Namespace, console: Console, log: Path) -> None:
 def _config(args: Namespace, console: Console) -> Config:
     """The demo's config with the options applied, its scenes drawn."""
     cfg = Config.fromfile(find_config(CONFIG))
+    if args.processes > 1:
+        join_cpu_group(cfg)
+        cfg.train_dataloader.batch_size //= args.processes
     # Not at the top of the file: mmdet prints while it is imported, and by now that goes into the log.
     from xvit_det.datasets.shapes import ShapesSpec, ensure_shapes
 
@@ -107,7 +155,9 @@ def _config(args: Namespace, console: Console) -> Config:
     folder = args.data_dir or Path('data', f'shapes_{spec.folder_name}')
     if not folder.exists():
         console.print(f'Drawing {spec.num_train} + {spec.num_val} scenes into {folder}')
-    ensure_shapes(folder, spec)
+    if is_main_process():
+        ensure_shapes(folder, spec)
+    barrier()  # the scenes are there for all
     set_data_root(cfg, str(folder))
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.dataset.update(scenes)

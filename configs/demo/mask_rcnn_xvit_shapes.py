@@ -4,35 +4,38 @@ The detector is mmdet's own, with narrower layers and fewer anchors, proposals a
 """
 
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
-custom_imports = dict(imports=['xvit_det', 'xvit_det.datasets'], allow_failed_imports=False)
+custom_imports = dict(imports=['xvit_det', 'xvit_det.datasets.shapes'], allow_failed_imports=False)
 default_scope = 'mmdet'
 
 num_classes = 6
 width = 64
 strides = [4, 8, 16, 32]
+# Batches are tiny: the statistics used in evaluation must come from many of them.
+norm = dict(type='BN', momentum=0.02)
 head_norm = dict(type='GN', num_groups=16)  # Without norms in the heads, learning from scratch takes far longer.
 model = dict(
     backbone=dict(
         _delete_=True,
         type='XViT',
+        norm_cfg=norm,
         arch=dict(
             embed_dims=144,
             depth=4,
             attn_dims=48,
             num_heads=4,
-            mlp_ratio=4,
+            mlp_ratio=2,
             num_class_layers=0,
             layer_scale=1.0,
         ),
     ),
-    neck=dict(in_channels=[144] * 4, out_channels=width, num_outs=4, norm_cfg=dict(type='BN')),
+    neck=dict(in_channels=[144] * 4, out_channels=width, num_outs=4, norm_cfg=norm),
     rpn_head=dict(
         in_channels=width,
         feat_channels=32,
         anchor_generator=dict(scales=[4], strides=strides),
     ),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=width, roi_layer=dict(sampling_ratio=2)),
+        bbox_roi_extractor=dict(out_channels=width, roi_layer=dict(sampling_ratio=1)),
         bbox_head=dict(
             type='ConvFCBBoxHead',
             num_shared_convs=2,
@@ -57,7 +60,7 @@ model = dict(
     ),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
-        rpn_proposal=dict(nms_pre=200, max_per_img=60),
+        rpn_proposal=dict(nms_pre=150, max_per_img=40),
         rcnn=dict(sampler=dict(num=64, pos_fraction=0.33)),
     ),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100), rcnn=dict(max_per_img=50)),
@@ -108,13 +111,13 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-epochs = 6
+epochs = 5
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1.5e-3, betas=(0.9, 0.99), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1.5e-3, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=10.0),
 )
 param_scheduler = [

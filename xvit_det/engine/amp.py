@@ -1,5 +1,7 @@
 """Mixed precision where the machine has it, plain training where it has not, from one and the same config."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,3 +42,14 @@ def AutoAmpOptimWrapper(dtype: str | None = None, loss_scale: Any = None, **kwar
     if loss_scale is None:
         loss_scale = 1.0 if dtype == 'bfloat16' else 'dynamic'
     return AmpOptimWrapper(dtype=dtype, loss_scale=loss_scale, **kwargs)
+
+
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """The forward pass in bfloat16 on any device: some CPUs compute twice as fast in it."""
+
+    @contextmanager
+    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
+            yield

@@ -37,12 +37,12 @@ def command(run: Callable[[Sequence[str] | None], None]) -> Callable[[Sequence[s
             if os.environ.get('LOCAL_RANK', '0') == '0':
                 print(f'error: {error}', file=sys.stderr, flush=True)
             raise SystemExit(2) from None
-        _leave_group()
+        leave_group()
 
     return main
 
 
-def _leave_group() -> None:
+def leave_group() -> None:
     """Part from the other processes together, the model's part in the group gone first; gloo aborts otherwise."""
     if torch.distributed.is_initialized():
         gc.collect()
@@ -86,12 +86,12 @@ def load_config(args: Namespace) -> Config:
         set_data_root(cfg, args.data_root)
     options.apply_options(cfg, args.cfg_options or {})
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.stem))
-    _set_loader_defaults(cfg)
+    set_loader_defaults(cfg)
     _set_launcher(cfg, args.launcher, args.local_rank)
     return cfg
 
 
-def _set_loader_defaults(cfg: Config) -> None:
+def set_loader_defaults(cfg: Config) -> None:
     """Data loader settings that mmpretrain's own command adds, and those that torch refuses without workers."""
     for split in SPLITS:
         loader = cfg.get(f'{split}_dataloader')
@@ -119,6 +119,12 @@ def _set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
         return
     if launcher != 'pytorch':
         raise InputError(f'--launcher {launcher} needs GPUs; on CPUs use --launcher pytorch (tools/dist_train.sh)')
+    join_cpu_group(cfg)
+
+
+def join_cpu_group(cfg: Config) -> None:
+    """Join the processes that RANK and WORLD_SIZE in the environment tell of, over gloo, and set the config for it."""
+    cfg.launcher = 'pytorch'
     torch.distributed.init_process_group('gloo')
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',

@@ -79,22 +79,26 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
             f'checkpoint {checkpoint} has no weight of {kind} under the prefix {prefix!r}: its names look like '
             f'{", ".join(list(weights)[:3])}, those of {kind} like {", ".join(list(own)[:3])}'
         )
-    resampled = []
+    fitted_weights = []
     for name in report['matched']:
         if found[name].shape == own[name].shape:
             continue
         fitted = _fit(module, name, found[name])
         if fitted is None:
             raise InputError(
-                f'checkpoint {checkpoint} is of another architecture than this {kind}: {prefix}{name} has shape '
-                f'{tuple(found[name].shape)}, the model needs {tuple(own[name].shape)}'
+                f'checkpoint {checkpoint} is of another architecture or image size than this {kind}: {prefix}{name} '
+                f'has shape {tuple(found[name].shape)}, the model needs {tuple(own[name].shape)}'
             )
-        resampled.append(f'{name} {tuple(found[name].shape)} to {tuple(fitted.shape)}')
+        fitted_weights.append(f'{name} {tuple(found[name].shape)} to {tuple(fitted.shape)}')
         found[name] = fitted
     module.load_state_dict({name: found[name] for name in report['matched']}, strict=False)
     _log_report(kind, str(checkpoint), report, getattr(module, 'new_in_detection', ()))
-    if resampled:
-        print_log(f'{kind}: fitted to another grid of tokens: {", ".join(resampled)}', logger='current')
+    if fitted_weights:
+        print_log(
+            f'{kind}: fitted to its own tokens, rows of a class token left out and those of another grid resampled: '
+            f'{", ".join(fitted_weights)}',
+            logger='current',
+        )
     return report
 
 

@@ -134,7 +134,9 @@ class PlainConvStem(nn.Sequential):
 
     def __init__(self, in_channels: int, embed_dims: int, stride: int) -> None:
         if stride not in (1, 2, 4, 8):
-            raise InputError(f'three convolutions have a stride of 1, 2, 4 or 8, not {stride}')
+            raise InputError(
+                f'three convolutions have a stride of 1, 2, 4 or 8, not {stride}; stem deep_conv takes more'
+            )
         if embed_dims % 4:
             raise InputError(f'embed_dims={embed_dims} is not a multiple of 4, as the three convolutions need')
         widths = (in_channels, embed_dims // 4, embed_dims // 2, embed_dims)

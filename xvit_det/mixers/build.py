@@ -21,7 +21,7 @@ def build_mixer(mixer: str | Mapping[str, Any], mixers: Mapping[str, type[TokenM
         InputError: An unknown name or option, or a rotary position for a mixer without queries and keys; the message
             lists the choices.
     """
-    options = {'type': mixer} if isinstance(mixer, str) else dict(mixer)
+    options = dict(mixer) if isinstance(mixer, Mapping) else {'type': mixer}
     name = options.pop('type', None)
     if name not in mixers:
         raise InputError(f'mixer {name!r} is not one of {", ".join(mixers)}')

@@ -1,5 +1,6 @@
 """The parts that backbones share, each against its definition."""
 
+import copy
 import math
 
 import pytest
@@ -19,6 +20,7 @@ from xvit_det.layers import (
     map_to_tokens,
     tokens_to_map,
 )
+from xvit_det.mixers import PerformerAttention
 
 BN = dict(type='BN')
 
@@ -125,6 +127,26 @@ def test_pyramid_sizes_and_levels():
     assert [tuple(o.shape[-2:]) for o in three(maps[1:])] == [(10, 14), (5, 7), (3, 4)]
 
 
+def test_pyramid_of_maps_of_several_strides():
+    pyramid = FeaturePyramid([4, 4, 6, 8], BN, in_strides=(16, 16, 32, 16)).eval()
+    maps = [torch.randn(1, 4, 5, 7), torch.randn(1, 4, 5, 7), torch.randn(1, 6, 3, 4), torch.randn(1, 8, 5, 7)]
+    outs = pyramid(maps)
+    assert [tuple(o.shape[-3:]) for o in outs] == [(4, 20, 28), (4, 10, 14), (6, 6, 8), (8, 3, 4)]
+    for level, factor in zip(pyramid.levels, (4, 2, 2), strict=False):
+        assert sum(isinstance(m, nn.ConvTranspose2d) for m in level) == math.log2(factor)
+    same = FeaturePyramid([4] * 4, BN, in_strides=(4, 8, 16, 32))
+    assert all(a is b for a, b in zip(same(maps), maps, strict=True)) and not list(same.parameters())
+    assert FeaturePyramid([4] * 3, BN, in_strides=(4, 16, 32)).strides == (8, 16, 32)
+
+
+@pytest.mark.parametrize(
+    'in_strides, wrong', [((32, 16, 16, 16), (32, 4)), ((1, 8, 16, 32), (1, 4)), ((14,) * 4, (14, 4))]
+)
+def test_strides_that_a_pyramid_cannot_bridge(in_strides, wrong):
+    with pytest.raises(ValueError, match='a map of stride {} cannot become one of stride {}; choose'.format(*wrong)):
+        FeaturePyramid([4] * 4, BN, in_strides)
+
+
 def test_class_attention_reads_patch_tokens_and_leaves_them_alone():
     torch.manual_seed(0)
     block = ClassAttentionBlock(16, 8, 2, 32, layer_scale=1.0)
@@ -134,6 +156,21 @@ def test_class_attention_reads_patch_tokens_and_leaves_them_alone():
     assert out.shape == (2, 1, 16)
     assert torch.equal(x, before)
     assert not torch.allclose(block(cls_token, x + torch.randn_like(x)), out)
+
+
+def test_checkpoint_counts_a_performers_step_once():
+    torch.manual_seed(0)
+    plain = PerformerAttention(8, 2, redraw_interval=2)
+    checked = copy.deepcopy(plain)
+    first = plain.features.clone()
+    x = torch.randn(2, 5, 8)
+    for _ in range(2):  # the features change in the second step
+        plain(x).square().sum().backward()
+        checkpoint(checked, x).square().sum().backward()
+    assert not torch.equal(plain.features, first)
+    assert torch.equal(plain.features, checked.features) and checked.steps == 2
+    for a, b in zip(plain.parameters(), checked.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
 
 
 def test_checkpoint_updates_running_statistics_once_and_redraws_the_same_numbers():

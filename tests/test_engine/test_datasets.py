@@ -1,10 +1,15 @@
 """Pointing a config at another folder, whatever wraps its data sets."""
 
+from pathlib import Path
+
+import mmpretrain.datasets  # noqa: F401  (registers CIFAR10)
 import pytest
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 
-from xvit_det.engine.datasets import dataset_configs, set_data_root
+from xvit_det.engine.datasets import SPLITS, dataset_configs, set_data_root
 from xvit_det.errors import InputError
+from xvit_det.hub import find_config
 
 
 def coco(split: str, **more) -> dict:
@@ -41,6 +46,19 @@ def test_every_dataset_and_metric_moves(tmp_path):
     assert (val.ann_file, val.data_prefix.img) == (f'{new}/annotations/c.json', f'{new}/c')
     assert cfg.val_evaluator[0].ann_file == f'{new}/annotations/c.json'
     assert cfg.test_evaluator.metrics[0].ann_file == f'{new}/annotations/d.json'
+
+
+@pytest.mark.parametrize('name', ['vit_cifar10', 'vit_tinyimagenet'])
+def test_folder_of_a_fixed_name_or_its_parent(tmp_path, monkeypatch, name):
+    cfg = Config.fromfile(find_config(name))
+    (dataset,) = dataset_configs(cfg, 'train')
+    folder = tmp_path / DATASETS.get(f'mmpretrain.{dataset.type}').base_folder
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for given in (folder, '.', tmp_path, '..'):
+        set_data_root(cfg, str(given))
+        roots = {Path(d.data_root).resolve() for split in SPLITS for d in dataset_configs(cfg, split)}
+        assert roots == {tmp_path}
 
 
 def test_data_set_without_root(tmp_path):

@@ -55,3 +55,16 @@ def test_classification_trains_and_tests(cifar_config, tmp_path, monkeypatch, ca
     evaluate([cifar_config, 'work/epoch_2.pth', *options, '--tta', '--cfg-options', 'paper.top1=82.0'])
     screen = capfd.readouterr().out
     assert any('top1' in line and '82.0' in line for line in screen.splitlines()), screen
+
+
+def test_tiny_imagenet_trains_and_tests_by_its_shipped_config(tiny_imagenet_folder, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    options = ['--data-root', str(tiny_imagenet_folder / 'tiny-imagenet-200'), '--work-dir', 'work']
+    options += ['--cfg-options', 'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0']
+    small = ['train_dataloader.num_workers=0', 'train_dataloader.batch_size=3', 'train_cfg.max_epochs=1']
+    train(['fnet_tinyimagenet', *options, *small])
+    assert load(tmp_path / 'work' / 'epoch_1.pth')['meta']['iter'] == 2
+    assert (tmp_path / 'work' / 'best_accuracy_top1_epoch_1.pth').exists()
+    evaluate(['fnet_tinyimagenet', 'work/epoch_1.pth', *options])
+    screen = capfd.readouterr().out
+    assert any('top5' in line and '49.9' in line for line in screen.splitlines()), screen  # the paper's 49.85

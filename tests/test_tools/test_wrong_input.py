@@ -38,6 +38,33 @@ def test_no_data_says_what_is_expected(refused):
         assert part in message
 
 
+@pytest.mark.parametrize(
+    ('name', 'folder', 'files'),
+    [
+        ('vin_cifar10', 'cifar-10-batches-py', ['data_batch_1', 'data_batch_5', 'test_batch']),
+        ('vin_tinyimagenet', 'tiny-imagenet-200', ['wnids.txt', 'words.txt', 'val/val_annotations.txt']),
+    ],
+)
+def test_no_pictures_to_classify_says_what_is_expected(refused, tmp_path, name, folder, files):
+    (tmp_path / 'elsewhere').mkdir()
+    for root in ([], ['--data-root', 'elsewhere']):
+        message = refused(train, name, *root)
+        assert all(part in message for part in (*files, folder, '--data-root'))
+    (tmp_path / 'elsewhere' / folder).mkdir()
+    message = refused(train, name, '--data-root', f'elsewhere/{folder}')
+    assert all(f'{folder}/{file}' in message for file in files)
+
+
+def test_damaged_cifar(refused, tmp_path):
+    from mmpretrain.datasets import CIFAR10
+
+    folder = tmp_path / CIFAR10.base_folder
+    folder.mkdir()
+    for name, _ in (*CIFAR10.train_list, *CIFAR10.test_list):
+        (folder / name).write_text('half of it')
+    assert 'data_batch_1 is damaged' in refused(train, 'vit_cifar10', '--data-root', str(folder))
+
+
 def test_config_that_is_no_config(refused, tmp_path):
     (tmp_path / 'broken.py').write_text('model = dict(\n')
     assert 'cannot be used' in refused(train, 'broken.py')

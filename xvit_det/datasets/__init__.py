@@ -1,5 +1,4 @@
-"""Data sets that need mmdet. Name this module in a config's ``custom_imports`` to have them registered."""
+"""Data sets of this package. A config names the module of the one that it needs in ``custom_imports``.
 
-from xvit_det.datasets.shapes import ShapesDataset
-
-__all__ = ['ShapesDataset']
+``xvit_det.datasets.shapes`` needs mmdet, ``xvit_det.datasets.tiny_imagenet`` needs mmpretrain; this one needs neither.
+"""

@@ -12,6 +12,7 @@ import torch.distributed
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
 
 from xvit_det.compat.checkpoint import refuse_unsafe_checkpoints
 from xvit_det.engine import options
@@ -74,10 +75,12 @@ def load_config(args: Namespace) -> Config:
     """
     path = find_config(args.config)
     try:
-        cfg = Config.fromfile(path)
+        cfg = Config.fromfile(path, import_custom_modules=False)
         scope = cfg.get('default_scope')
         if scope in ('mmdet', 'mmpretrain'):
             import_quietly(scope)
+        if cfg.get('custom_imports'):  # after OpenMMLab, whose remarks their own imports of it would show
+            import_modules_from_strings(**cfg.custom_imports)
     except (OSError, SyntaxError, ImportError) as error:
         raise InputError(f'config {path} cannot be used: {error}') from error
     if 'model' not in cfg:

@@ -4,6 +4,7 @@ mmdet drops every category whose name its config does not list, shifting the lab
 image when it is that image's turn.
 """
 
+import hashlib
 import json
 import os
 from collections import defaultdict
@@ -43,6 +44,8 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
                 _check_categories(path, content['categories'], classes)
                 _check_images(path, content['images'], dataset)
                 counts[split] += len(content['images'])
+            if _stands_in_base_folder(dataset, cls):
+                _check_sums(resolve(dataset, cls.base_folder), cls)
             if classes:
                 _check_num_classes(cfg.model, len(classes), f'the {split} data set has')
     return dict(counts)
@@ -77,8 +80,29 @@ def _needed_paths(cfg: Config, split: str) -> Iterator[tuple[str, str]]:
         cls = find_class(dataset.get('type'), cfg.get('default_scope'))
         if not prefix and dataset.get('split') and hasattr(cls, 'IMG_EXTENSIONS'):  # ImageNet's folders by split
             yield resolve(dataset, dataset['split']), 'images, a folder for each class'
-        if hasattr(cls, 'base_folder') and dataset.get('download') is False:  # CIFAR, which else downloads itself
-            yield resolve(dataset, cls.base_folder), 'images'
+        if _stands_in_base_folder(dataset, cls):
+            folder, files = resolve(dataset, cls.base_folder), _required_files(cls)
+            if os.path.isdir(folder):
+                yield from ((os.path.join(folder, name), f'part of {cls.__name__}') for name in files)
+            else:
+                yield folder, f'holding {", ".join(files)}'
+
+
+def _stands_in_base_folder(dataset: ConfigDict, cls: Any) -> bool:
+    """Whether the class reads a folder of a fixed name, as CIFAR and Tiny ImageNet, and does not download it."""
+    return hasattr(cls, 'base_folder') and not dataset.get('download', hasattr(cls, 'url'))
+
+
+def _required_files(cls: Any) -> dict[str, str | None]:
+    """What a class reads in its ``base_folder``, with MD5 sums if known; CIFAR lists it, Tiny ImageNet without sums."""
+    return dict([*cls.train_list, *cls.test_list]) if hasattr(cls, 'train_list') else dict.fromkeys(cls.required_files)
+
+
+def _check_sums(folder: str, cls: Any) -> None:
+    for name, md5 in _required_files(cls).items():
+        path = Path(folder, name)
+        if md5 and hashlib.md5(path.read_bytes()).hexdigest() != md5:
+            raise InputError(f'{path} is damaged: its MD5 sum is not {md5}; unpack {cls.__name__} anew')
 
 
 def _read_coco(path: str) -> dict:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from xvit_det.engine.options import find_class
 from xvit_det.errors import InputError
 
 SPLITS = ('train', 'val', 'test')
@@ -37,6 +38,8 @@ def metric_configs(cfg: Config, split: str) -> list[ConfigDict]:
 def set_data_root(cfg: Config, folder: str) -> None:
     """Point every data set and metric of ``cfg`` at ``folder``, keeping their paths inside it.
 
+    Data sets whose files are in a folder of a fixed name, such as CIFAR-10, take that folder or the one that holds it.
+
     Raises:
         InputError: the folder does not exist, or a data set's paths are not relative to a ``data_root``.
     """
@@ -49,12 +52,19 @@ def set_data_root(cfg: Config, folder: str) -> None:
             if not old:
                 raise InputError(f'--data-root: the {split} data set {dataset.get("type")} has no data_root to replace')
             _move(dataset, old, folder)
-            dataset['data_root'] = folder
+            dataset['data_root'] = _holder(folder, dataset, cfg.get('default_scope'))
         for metric in metric_configs(cfg, split):
             if old:
                 _move(metric, old, folder)
     if 'data_root' in cfg:
         cfg.data_root = folder
+
+
+def _holder(folder: str, dataset: ConfigDict, scope: str | None) -> str:
+    """``folder``, or its parent if it is itself the ``base_folder`` that the data set's class looks for in there."""
+    inside = getattr(find_class(dataset.get('type'), scope), 'base_folder', None)
+    path = Path(folder).resolve()
+    return str(path.parent) if path.name == inside else folder
 
 
 def _move(node: ConfigDict, old: str, new: str) -> None:

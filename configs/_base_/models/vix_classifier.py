@@ -1,0 +1,8 @@
+# Every model of the "Vision Xformers" tables: layers start as PyTorch makes them. The data set's vix_*.py adds the
+# image size and the number of classes, each config its mixer.
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ViX', arch='paper', out_type='cls_token'),
+    neck=None,
+    head=dict(type='LinearClsHead', in_channels=128, loss=dict(type='CrossEntropyLoss'), init_cfg=None),
+)

@@ -1,0 +1,11 @@
+# DeiT's recipe in place of the paper's, which has no ImageNet models of this size.
+_base_ = [
+    '../_base_/models/xvit_classifier.py',
+    '../_base_/datasets/imagenet_224.py',
+    '../_base_/schedules/imagenet_400e.py',
+    '../_base_/runtime/mmpretrain.py',
+]
+
+model = dict(
+    backbone=dict(_delete_=True, type='ViX', arch='small', mixer='performer', out_type='cls_token', drop_path_rate=0.1)
+)

@@ -135,12 +135,14 @@ class StagedBackbone(Backbone):
         return tuple(-(-side // self._stride(stage)) for side in self.img_size)
 
     def _mixer(self, stage: int, **context: Any) -> TokenMixer:
+        num_heads, head_dims = self.arch['num_heads'][stage], self.arch['head_dims']
         return build_mixer(
             self.mixer,
             self.mixers,
             embed_dims=self.arch['embed_dims'][stage],
-            num_heads=self.arch['num_heads'][stage],
-            head_dims=self.arch['head_dims'],
+            num_heads=num_heads,
+            head_dims=head_dims,
+            attn_dims=num_heads * head_dims,
             grid=self._grid(stage),
             num_prefix=self.num_prefix,
             norm_cfg=self.norm_cfg,

@@ -18,7 +18,7 @@ class FeaturePyramid(nn.Module):
         in_strides: Strides of the maps, powers of two; ``None``: all 16.
 
     Raises:
-        InputError: A map whose stride is not 1/2, 1, 2 or 4 times the one it is to have.
+        InputError: A map whose stride is not the one it is to have times or divided by a power of two.
     """
 
     def __init__(self, channels: Sequence[int], norm_cfg: dict, in_strides: Sequence[int] | None = None) -> None:
@@ -27,14 +27,14 @@ class FeaturePyramid(nn.Module):
         self.strides = (4, 8, 16, 32)[-len(channels) :]
         self.levels = nn.ModuleList()
         for width, in_stride, stride in zip(channels, self.in_strides, self.strides, strict=True):
-            if 2 * in_stride == stride:
-                level = nn.MaxPool2d(2, ceil_mode=True)  # ceil: a last odd row is seen, and sizes are ⌈H/32⌉
-            elif in_stride in (stride, 2 * stride, 4 * stride):
-                level = _upsample(width, in_stride // stride, norm_cfg)
+            up, down = in_stride // stride, stride // in_stride
+            if stride == in_stride * down and down > 1:
+                level = nn.MaxPool2d(down, ceil_mode=True)  # ceil: a last odd row is seen, and sizes are ⌈H/32⌉
+            elif in_stride == stride * up and up.bit_count() == 1:
+                level = _upsample(width, up, norm_cfg)
             else:
                 raise InputError(
-                    f'a map of stride {in_stride} cannot become one of stride {stride}; choose out_indices whose '
-                    f'strides are at most four times and at least half of 4, 8, 16, 32'
+                    f'a map of stride {in_stride} cannot become one of stride {stride}: not a power of two between them'
                 )
             self.levels.append(level)
 

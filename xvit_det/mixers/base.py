@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
@@ -57,6 +58,11 @@ def split_heads(x: Tensor, num_heads: int, parts: int = 1) -> Tensor | Sequence[
 def merge_heads(x: Tensor) -> Tensor:
     """(B, H, N, d) -> (B, N, H·d)."""
     return x.transpose(1, 2).flatten(2)
+
+
+def widen(x: Tensor) -> Tensor:
+    """In float32 at least: half precision is converted, double precision stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def resolve_head_dims(embed_dims: int, num_heads: int, head_dims: int | None) -> int:

@@ -6,16 +6,16 @@
 import torch
 from torch import Tensor, nn
 
-from xvit_det.mixers.base import TokenMixer
+from xvit_det.mixers.base import TokenMixer, widen
 
 
 def unit_vectors(x: Tensor, dim: int) -> Tensor:
     """Divide ``x`` by its L2 norm along ``dim``; a vector shorter than 1e-12 stays as it is, and so does its gradient.
 
-    The squares are summed in float32 whatever the type of ``x``: in float16 they overflow from 256 on, and an epsilon
-    large enough to be seen there would distort small vectors.
+    The squares are summed in float32 at least: in float16 they overflow from 256 on, and an epsilon large enough to be
+    seen there would distort small vectors.
     """
-    wide = x.float()
+    wide = widen(x)
     norm = torch.linalg.vector_norm(wide, dim=dim, keepdim=True)
     return (wide / torch.where(norm > 1e-12, norm, 1)).to(x.dtype)
 

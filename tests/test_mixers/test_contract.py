@@ -1,0 +1,126 @@
+"""What every token mixer keeps, run over all of them; what each one computes is tested in a file of its own."""
+
+import inspect
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xvit_det.errors import InputError
+from xvit_det.mixers import MIXERS, RotaryPosition, build_mixer
+
+GRID, PREFIX, DIMS, HEADS = (3, 5), 1, 16, 2
+TOKENS = PREFIX + GRID[0] * GRID[1]
+VARIANTS = {
+    'softmax': dict(type='softmax'),
+    'softmax with its map': dict(type='softmax', fused=False),
+    'performer': dict(type='performer'),
+    'performer relu': dict(type='performer', kernel='relu'),
+    'performer local': dict(type='performer', local_heads=1, window=4),
+    'linformer': dict(type='linformer', projected=4),
+    'linformer all heads': dict(type='linformer', projected=4, one_kv_head=False, share_kv=False),
+    'nystrom': dict(type='nystrom', landmarks=4, conv_kernel=5),
+    'nystrom filled': dict(type='nystrom', landmarks=5, conv_kernel=5),
+    'nystrom masked': dict(type='nystrom', landmarks=7, conv_kernel=None, mask_padding=True),
+    'fourier': dict(type='fourier'),
+    'mlp': dict(type='mlp'),
+    'xnorm': dict(type='xnorm'),
+}
+CANNOT_LEAVE_OUT = {'fourier', 'mlp'}
+ROTARY = [name for name, cls in MIXERS.items() if 'rotary' in inspect.signature(cls).parameters]
+
+every_mixer = pytest.mark.parametrize('variant', VARIANTS)
+masking = pytest.mark.parametrize('variant', [name for name in VARIANTS if name not in CANNOT_LEAVE_OUT])
+
+
+def build(variant, dtype=torch.float32, **context):
+    torch.manual_seed(0)
+    context = dict(embed_dims=DIMS, num_heads=HEADS, grid=GRID, num_prefix=PREFIX) | context
+    return build_mixer(VARIANTS[variant], MIXERS, **context).to(dtype)
+
+
+def tokens(number, dtype=torch.float32):
+    return torch.randn(number, TOKENS, DIMS, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+def test_every_mixer_is_tested():
+    assert {options['type'] for options in VARIANTS.values()} == set(MIXERS)
+
+
+@every_mixer
+def test_works_alone(variant):
+    mixer, x = build(variant), tokens(3)
+    out = mixer(x)
+    assert out.shape == x.shape and out.dtype == x.dtype and out.isfinite().all()
+    assert not torch.equal(out[:, :1], mixer(torch.cat((x[:, :1], x[:, 1:].flip(2)), dim=1))[:, :1])  # tokens mix
+
+
+@every_mixer
+def test_an_image_does_not_feel_the_others_in_its_batch(variant):
+    mixer = build(variant, torch.float64).eval()
+    x = tokens(3, torch.float64)
+    x[1:] *= 30  # maxima over the batch, as the released ViX code takes them, would show
+    torch.testing.assert_close(mixer(x)[:1], mixer(x[:1]))
+
+
+@masking
+@settings(max_examples=6, deadline=None)
+@given(data=st.data())
+def test_valid_tokens_do_not_feel_the_others(variant, data):
+    rows = st.lists(st.booleans(), min_size=TOKENS, max_size=TOKENS).filter(any)
+    valid = torch.tensor([data.draw(rows), data.draw(rows)])
+    mixer, x = build(variant, torch.float64), tokens(2, torch.float64)
+    changed = x.masked_fill(~valid[..., None], 1e4).requires_grad_()
+    out = mixer(changed, valid)
+    torch.testing.assert_close(out[valid], mixer(x, valid)[valid])
+    torch.testing.assert_close(out, mixer(changed, valid.to(x.dtype)))  # 0/1 will do as well
+    out[valid].sum().backward()
+    assert out.isfinite().all() and changed.grad.isfinite().all()
+    assert not changed.grad[~valid].any()
+
+
+@masking
+def test_all_tokens_valid_is_the_same_as_none_said(variant):
+    mixer, x = build(variant), tokens(2)
+    torch.testing.assert_close(mixer(x, torch.ones(2, TOKENS, dtype=torch.bool)), mixer(x))
+
+
+@pytest.mark.parametrize('variant', sorted(CANNOT_LEAVE_OUT))
+def test_mixers_that_cannot_leave_tokens_out_say_so(variant):
+    with pytest.raises(InputError, match=f'^{variant} cannot leave padded tokens out: every output '):
+        build(variant)(tokens(2), torch.ones(2, TOKENS, dtype=torch.bool))
+
+
+@every_mixer
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_autocast_is_finite_and_close(variant, dtype):
+    mixer, x = build(variant), (3 * tokens(2)).requires_grad_()
+    with torch.autocast('cpu', dtype=dtype):
+        out = mixer(x)
+    out.float().square().sum().backward()
+    assert out.isfinite().all() and all(p.grad.isfinite().all() for p in (x, *mixer.parameters()))
+    exact = mixer(x)
+    assert (out - exact).norm() < (0.005 if dtype == torch.float16 else 0.04) * exact.norm()
+
+
+@every_mixer
+def test_gradients(variant):
+    # The softmax kernel's stabiliser is taken for a constant, which its 1e-4 makes slightly untrue.
+    tolerance = 1e-3 if variant.startswith('performer') else 1e-6
+    mixer = build(variant, torch.float64, embed_dims=4, num_heads=2, head_dims=2)
+    x = 0.5 * tokens(1, torch.float64)[:, :, :4]
+    torch.autograd.gradcheck(mixer, x.requires_grad_(), atol=tolerance, fast_mode=True)
+    mixer(x).square().sum().backward()
+    assert all(p.grad.any() for p in mixer.parameters())
+
+
+@pytest.mark.parametrize('axial', [False, True])
+@pytest.mark.parametrize('variant', ROTARY)
+def test_rotary_position_makes_the_order_matter(variant, axial):
+    position = RotaryPosition(DIMS // HEADS, axial)
+    x = tokens(1)
+    order = torch.cat((torch.arange(PREFIX), torch.randperm(TOKENS - PREFIX) + PREFIX))
+    turned = build(variant, rotary=position)
+    assert not torch.allclose(turned(x, size=GRID)[:, order], turned(x[:, order], size=GRID), atol=1e-4)
+    assert not torch.allclose(turned(x, size=GRID), build(variant)(x, size=GRID), atol=1e-4)

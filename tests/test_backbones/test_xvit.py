@@ -1,9 +1,4 @@
-"""X-ViT against the figures of its paper and its derived table, and against recorded outputs."""
-
-import json
-import math
-import os
-from pathlib import Path
+"""X-ViT against the figures of its paper and its derived table."""
 
 import pytest
 import torch
@@ -11,8 +6,6 @@ from torch import nn
 
 from xvit_det import XViT, count_macs, count_parameters
 from xvit_det.backbones.xvit import pyramid_indices
-
-RECORDED = Path(__file__).parents[1] / 'data' / 'xvit_outputs.json'
 
 # arch: classifier's parameters with 1000 classes, backbone's without and with the pyramid, GMACs at 224 and at 384
 TABLE = {
@@ -114,28 +107,3 @@ def test_options_reach_their_parts():
     assert model.blocks[0].attn.kv_axis == -1 and model.class_blocks[0].attn.kv_axis == -1
     assert not any('gamma' in name for name, _ in model.named_parameters())
     assert XViT(arch=arch, in_channels=1).eval()(torch.randn(1, 1, 32, 32))[2].shape == (1, 192, 2, 2)
-
-
-def fill(model: nn.Module) -> None:
-    """Numbers that depend on nothing but their place, so that the recorded outputs hold on every machine."""
-    for tensor in model.state_dict().values():
-        if tensor.is_floating_point():
-            ramp = torch.arange(tensor.numel(), dtype=torch.float64)
-            scale = 0.5 / math.sqrt(tensor[0].numel()) if tensor.ndim > 1 else 0.5
-            wave = scale * torch.sin(ramp * 0.7 + tensor.ndim)
-            tensor.copy_((wave + (1.0 if tensor.ndim == 1 else 0.0)).view_as(tensor))
-
-
-@pytest.mark.parametrize('out_type', ['pyramid', 'cls_token'])
-def test_outputs_are_the_recorded_ones(out_type):
-    model = XViT(arch='small', out_type=out_type).double().eval()
-    fill(model)
-    image = torch.sin(torch.arange(3 * 70 * 90, dtype=torch.float64) * 0.01).view(1, 3, 70, 90)
-    with torch.no_grad():
-        outs = model(image)
-    summary = [[out.mean().item(), out.std().item(), *out.flatten()[::97][:5].tolist()] for out in outs]
-    recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
-    if os.environ.get('XVIT_DET_RECORD'):  # after a change that is meant to alter outputs
-        RECORDED.write_text(json.dumps({**recorded, out_type: summary}, indent=1) + '\n')
-    else:
-        torch.testing.assert_close(torch.tensor(summary), torch.tensor(recorded[out_type]), rtol=1e-5, atol=1e-6)

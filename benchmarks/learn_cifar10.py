@@ -78,7 +78,7 @@ class History(Hook):
         self.epochs: list[dict] = []
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
-        self.losses.append(float(outputs['loss']))
+        self.losses.append(outputs['loss'].item())
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.epochs.append(

@@ -28,6 +28,7 @@ from pycocotools.coco import COCO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from xvit_det.engine.amp import cpu_computes_bfloat16
 from xvit_det.engine.cli import command, join_cpu_group
 from xvit_det.engine.datasets import set_data_root
 from xvit_det.errors import InputError
@@ -164,6 +165,8 @@ def _config(args: Namespace, console: Console) -> Config:
     if args.epochs:
         cfg.merge_from_dict({'train_cfg.max_epochs': args.epochs, 'param_scheduler.1.end': args.epochs})
         cfg.param_scheduler[1].T_max = args.epochs
+    if not torch.cuda.is_available() and cpu_computes_bfloat16():
+        cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
     cfg.default_hooks.checkpoint.filename_tmpl = CHECKPOINT
     cfg.work_dir = str(args.work_dir)
     cfg.randomness = dict(seed=args.seed)

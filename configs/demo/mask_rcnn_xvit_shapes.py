@@ -19,23 +19,23 @@ model = dict(
         type='XViT',
         norm_cfg=norm,
         arch=dict(
-            embed_dims=144,
+            embed_dims=128,
             depth=4,
-            attn_dims=48,
+            attn_dims=64,
             num_heads=4,
-            mlp_ratio=2,
+            mlp_ratio=4,
             num_class_layers=0,
             layer_scale=1.0,
         ),
     ),
-    neck=dict(in_channels=[144] * 4, out_channels=width, num_outs=4, norm_cfg=norm),
+    neck=dict(in_channels=[128] * 4, out_channels=width, num_outs=4, norm_cfg=norm),
     rpn_head=dict(
         in_channels=width,
         feat_channels=32,
         anchor_generator=dict(scales=[4], strides=strides),
     ),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=width, roi_layer=dict(sampling_ratio=1)),
+        bbox_roi_extractor=dict(out_channels=width, roi_layer=dict(sampling_ratio=2)),
         bbox_head=dict(
             type='ConvFCBBoxHead',
             num_shared_convs=2,
@@ -111,7 +111,7 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-epochs = 5
+epochs = 6
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -73,14 +73,14 @@ def draw_scene(dice: Dice, size: int) -> Scene:
         size: Side in pixels.
 
     Returns:
-        The picture with two to five shapes, at times with a crowd behind them. No single shape is covered or cut by
+        The picture with three to seven shapes, at times with a crowd behind them. No single shape is covered or cut by
         the border so far that less than `MIN_VISIBLE_PART` of it is left.
     """
     ground = _ground(dice, size)
     canvas = _Canvas(ground)
     if dice.chance(0.25):
         canvas.add_crowd(dice)
-    for _ in range(dice.integer(2, 5)):
+    for _ in range(dice.integer(3, 7)):
         canvas.add_shape(dice)
     return Scene(_shrink(canvas.fine), canvas.owner, canvas.shapes)
 
@@ -99,8 +99,8 @@ class _Canvas:
         """Put one more shape on top, if a place is found that hides no other one too far."""
         kind, ink = dice.choice(CLASSES), _ink(dice)
         for _ in range(8):
-            # From a quarter to half of the image across, uniform in the logarithm: small ones are common.
-            radius = self.size * 0.115 * math.exp(dice.uniform(0, math.log(2.2)))
+            # From a fifth to half of the image across, uniform in the logarithm: small ones are common.
+            radius = self.size * 0.1 * math.exp(dice.uniform(0, math.log(2.5)))
             x, y = self._place(dice, radius)
             stamp = _Stamp(kind, x, y, radius, _tilt(dice), self.size)
             if self._is_fair(stamp):

@@ -37,7 +37,7 @@ class ShapesSpec:
     num_val: int = 100
     size: int = 192
     seed: int = 0
-    version: int = 2
+    version: int = 1
 
     def __post_init__(self) -> None:
         for name, least in (('num_train', 1), ('num_val', 1), ('size', 64), ('seed', 0)):

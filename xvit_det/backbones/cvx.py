@@ -4,6 +4,7 @@
 2103.15808), Section 3, for its embedding and its attention.
 """
 
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
 
@@ -130,7 +131,7 @@ class CvX(StagedBackbone):
             later_stride=2,
         ),
     }
-    mixers = {**MIXERS, 'softmax': CvTAttention}
+    mixers = ChainMap({'softmax': CvTAttention}, MIXERS)
 
     per_stage = (*StagedBackbone.per_stage, 'kernels')
 

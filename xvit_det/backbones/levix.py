@@ -4,6 +4,7 @@
 Inference" (arXiv 2104.01136), Section 4, for its attention.
 """
 
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
 
@@ -128,7 +129,7 @@ class LeViX(StagedBackbone):
             pre_norm=True,
         ),
     }
-    mixers = {**MIXERS, 'softmax': LeViTAttention}
+    mixers = ChainMap({'softmax': LeViTAttention}, MIXERS)
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ def coco_tiny() -> Path:
 def tiny_imagenet_folder(tmp_path: Path) -> Path:
     """Folder with a Tiny ImageNet of two classes, three training and one validation picture of each, some grey."""
     rng = np.random.default_rng(0)
-    folder = tmp_path / 'data' / 'tiny-imagenet-200'
+    folder = tmp_path / 'unpacked' / 'tiny-imagenet-200'
     words = {'n01443537': 'goldfish, Carassius auratus', 'n02002724': 'black stork, Ciconia nigra'}
     (folder / 'val' / 'images').mkdir(parents=True)
     pictures = [folder / 'val' / 'images' / f'val_{i}.JPEG' for i in range(2)]

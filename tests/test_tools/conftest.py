@@ -133,8 +133,8 @@ def write_config(tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def cifar_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A config for CIFAR-10 with 8 training and 4 test pictures in CIFAR's own file format."""
+def cifar_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder with a CIFAR-10 of 8 pictures, for training and for testing, in CIFAR's own file format."""
     from mmpretrain.datasets import CIFAR10
 
     rng = np.random.default_rng(0)
@@ -146,6 +146,12 @@ def cifar_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(CIFAR10, 'test_list', [['batch', None]])
     monkeypatch.setattr(CIFAR10, '_check_integrity', lambda self: True)  # the check sums are of the real files
     monkeypatch.setattr(CIFAR10, '_load_meta', lambda self: None)
+    return folder.parent
+
+
+@pytest.fixture
+def cifar_config(tmp_path: Path, cifar_folder: Path) -> str:
+    """A config for CIFAR-10 with a backbone that takes no time, for ``--data-root cifar``."""
     path = tmp_path / 'cifar.py'
     path.write_text(CLASSIFICATION.format(backbone=BACKBONE.format(out_type='cls_token'), root='data/cifar10'))
     return str(path)

@@ -1,0 +1,11 @@
+"""Count the "Vision Xformers" tables: ``python tools/paper_tables.py``; works from a clone that is not installed."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from xvit_det.analysis.paper_tables import main  # noqa: E402
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,138 @@
+"""``python -m xvit_det.analysis.paper_tables``: the tables of "Vision Xformers" (arXiv 2107.02239), counted again.
+
+Each row is a config under ``configs/classification/vix/``, whose ``paper`` holds the row as printed.
+"""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from rich.console import Console
+from rich.table import Table
+
+from xvit_det.analysis.counts import count_parameters
+from xvit_det.engine.console import import_quietly
+from xvit_det.hub import find_config, list_models
+
+DATASETS = {'cifar10': 'CIFAR-10', 'tinyimagenet': 'Tiny ImageNet'}  # how configs' names end
+COLUMNS = ('model', 'config', 'printed', 'counted alike', 'verdict', 'all', 'paper top-1', 'paper top-5')
+TEXT_COLUMNS = ('model', 'config', 'verdict')
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model of the tables.
+
+    Args:
+        config: Name of its config.
+        paper: What the config's ``paper`` says; ``parameters`` is missing where the paper prints none (Table 6), and
+            ``corrected_parameters`` is there where it misprints them.
+        counted: Our parameters in the paper's convention, see :func:`xvit_det.count_parameters`.
+        total: All our parameters.
+    """
+
+    config: str
+    paper: dict[str, Any]
+    counted: int
+    total: int
+
+    @property
+    def differs(self) -> bool:
+        """Whether our count is another than the paper's figure, a known misprint put right."""
+        expected = self.paper.get('corrected_parameters', self.paper.get('parameters', self.counted))
+        return self.counted != expected
+
+    @property
+    def verdict(self) -> str:
+        """How our count compares with the printed figure, in a word."""
+        if self.differs:
+            return 'DIFFERS'
+        return 'misprint' if 'corrected_parameters' in self.paper else 'equal' if 'parameters' in self.paper else '–'
+
+    def cells(self) -> tuple[str, ...]:
+        """The text below each of ``COLUMNS``."""
+        printed = self.paper.get('parameters')
+        return (
+            self.paper['model'],
+            self.config,
+            '–' if printed is None else f'{printed:,}',
+            f'{self.counted:,}',
+            self.verdict,
+            f'{self.total:,}',
+            f'{self.paper["top1"]:.2f}',
+            f'{self.paper["top5"]:.2f}',
+        )
+
+
+def rows() -> list[Row]:
+    """Build and count every model of the tables, on PyTorch's meta device, in the paper's order."""
+    import_quietly('mmpretrain')
+    return sorted(
+        (_row(name) for ending in DATASETS for name in list_models(f'*_{ending}')),
+        key=lambda row: (row.paper['table'], row.paper['row']),
+    )
+
+
+def _row(name: str) -> Row:
+    cfg = Config.fromfile(find_config(name))
+    with torch.device('meta'):
+        model = MODELS.build({**cfg.model, '_scope_': 'mmpretrain'})
+    return Row(name, cfg.paper.to_dict(), count_parameters(model, 'paper'), count_parameters(model))
+
+
+def by_table(table_rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """Each table's title and rows."""
+    tables = [list(group) for _, group in groupby(table_rows, key=lambda row: row.paper['table'])]
+    return [(f'Table {t[0].paper["table"]}, {DATASETS[t[0].config.rsplit("_", 1)[-1]]}', t) for t in tables]
+
+
+def to_markdown(table_rows: Sequence[Row]) -> str:
+    """The tables in Markdown."""
+    head = '| ' + ' | '.join(COLUMNS) + ' |\n|' + '|'.join('-' if c in TEXT_COLUMNS else '-:' for c in COLUMNS) + '|\n'
+    return '\n'.join(
+        f'**{title}**\n\n{head}' + ''.join('| ' + ' | '.join(row.cells()) + ' |\n' for row in group)
+        for title, group in by_table(table_rows)
+    )
+
+
+def to_console(table_rows: Sequence[Row], console: Console) -> None:
+    """Print the tables."""
+    for title, group in by_table(table_rows):
+        table = Table(title=title)
+        for column in COLUMNS:
+            table.add_column(column, justify='left' if column in TEXT_COLUMNS else 'right', overflow='fold')
+        for row in group:
+            table.add_row(*row.cells(), style={'DIFFERS': 'red', 'misprint': 'yellow'}.get(row.verdict))
+        console.print(table)
+    verdicts = [row.verdict for row in table_rows]
+    console.print(
+        f'Of {len(verdicts) - verdicts.count("–")} figures that the paper prints, {verdicts.count("equal")} are ours '
+        f'too, {verdicts.count("misprint")} a misprint; {verdicts.count("DIFFERS")} differ.'
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the tables.
+
+    Raises:
+        SystemExit: With status 1 if a count differs from the paper's figure by anything but the known misprint.
+    """
+    parser = ArgumentParser(description='Count the models of the Vision Xformers tables beside the figures printed.')
+    parser.add_argument('--markdown', action='store_true', help='print Markdown, as the README shows it')
+    args = parser.parse_args(argv)
+    table_rows = rows()
+    if args.markdown:
+        print(to_markdown(table_rows), end='')
+    else:
+        to_console(table_rows, Console(width=None if Console().is_terminal else 130))
+    if any(row.differs for row in table_rows):
+        raise SystemExit(1)
+
+
+if __name__ == '__main__':
+    main()

@@ -69,6 +69,8 @@ def test_start_values():
     assert linear.weight.std().item() == pytest.approx(0.02, rel=0.05) and not linear.bias.any()
     conv = model.entries[0].stem.convs[1]
     assert conv.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.05)
+    of_values = paper(mixer='nystrom').blocks[0].mixer.conv.weight
+    assert of_values.abs().max() <= 33**-0.5, "He's start is the tokenizer's alone"
 
 
 def test_dropout_of_the_papers_attention():

@@ -109,11 +109,11 @@ class CCX(StagedBackbone):
         return self.pooling(x)
 
     def _reset_parameters(self) -> None:
-        """Linear layers from a normal of deviation 0.02, convolutions after He, as CCT."""
+        """Linear layers from a normal of deviation 0.02, the tokenizer's convolutions after He, as CCT."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
+        for conv in self.entries[0].stem.convs:
+            nn.init.kaiming_normal_(conv.weight)

@@ -78,6 +78,13 @@ def test_an_mlp_mixer_refuses_another_size_and_names_those_that_can(family):
 
 
 @every_family
+def test_without_any_option_a_backbone_takes_images_of_224(family):
+    with torch.device('meta'):
+        outs = family().eval()(torch.zeros(1, 3, 224, 224))
+    assert [tuple(out.shape[2:]) for out in outs] == [(56, 56), (28, 28), (14, 14), (7, 7)]
+
+
+@every_family
 def test_more_landmarks_than_tokens(family):
     model = build(family, dict(type='nystrom', landmarks=64))
     with pytest.raises(InputError, match=r'landmarks=64, more than the \d+ tokens; give it fewer'):

@@ -99,7 +99,8 @@ class LeViX(StagedBackbone):
         arch: ``'paper'`` for CIFAR-10 and Tiny ImageNet, ``'levit_256'`` with the stages of LeViT-256; or a dict with
             the same keys, of which ``pre_norm`` puts a LayerNorm before every mixer and perceptron. The paper's models
             have no norm but those of LeViT's attention.
-        mixer: See :class:`xvit_det.ViX`.
+        mixer: See :class:`xvit_det.ViX`. The last stage has few tokens, 49 of a 224 x 224 image in the pyramid of
+            ``'levit_256'``; Nyström needs as many as it has landmarks.
         stem: See :class:`xvit_det.ViX`.
         patch_size: Stride of the first stage's tokens, in pixels.
         **shared: See :class:`StagedBackbone`; ``out_type='cls_token'`` is the mean of the tokens.
@@ -135,7 +136,7 @@ class LeViX(StagedBackbone):
         self,
         *,
         arch: str | Mapping[str, Any] = 'levit_256',
-        mixer: str | Mapping[str, Any] = 'nystrom',
+        mixer: str | Mapping[str, Any] = 'performer',
         stem: str = 'deep_conv',
         patch_size: int = 16,
         **shared: Any,

@@ -49,7 +49,9 @@ class PiX(StagedBackbone):
     Args:
         arch: ``'paper'`` for CIFAR-10, ``'small'`` as PiT-S; or a dict with the same keys, of which ``init_std`` is the
             deviation that class token and position table start with.
-        mixer, stem: See :class:`xvit_det.ViX`.
+        mixer: See :class:`xvit_det.ViX`. The last stage has few tokens, 49 of a 224 x 224 image with ``'small'``;
+            Nyström needs as many as it has landmarks.
+        stem: See :class:`xvit_det.ViX`.
         patch_size: Side of a patch, in pixels.
         **shared: See :class:`StagedBackbone`. A class token exists with ``out_type='cls_token'`` only.
 
@@ -83,7 +85,7 @@ class PiX(StagedBackbone):
         self,
         *,
         arch: str | Mapping[str, Any] = 'small',
-        mixer: str | Mapping[str, Any] = 'nystrom',
+        mixer: str | Mapping[str, Any] = 'performer',
         stem: str = 'patch',
         patch_size: int = 8,
         **shared: Any,

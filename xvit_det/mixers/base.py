@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 import torch
@@ -63,6 +64,12 @@ def merge_heads(x: Tensor) -> Tensor:
 def widen(x: Tensor) -> Tensor:
     """In float32 at least: half precision is converted, double precision stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager:
+    """Where autocast is off on the tensor's device. ``meta``, on which operations are counted, does not have it."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def resolve_head_dims(embed_dims: int, num_heads: int, head_dims: int | None) -> int:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
-from xvit_det.mixers.base import TokenMixer, merge_heads, resolve_head_dims, split_heads, widen
+from xvit_det.mixers.base import TokenMixer, merge_heads, resolve_head_dims, split_heads, widen, without_autocast
 from xvit_det.mixers.rotary import RotaryPosition
 
 
@@ -124,7 +124,7 @@ def nystrom_attention(
         near_q, near_k = (u.unflatten(2, (landmarks, -1)).sum(dim=3) / number.clamp(min=1) for u in (q, k))
         shown, live = valid.transpose(-2, -1), (number > 0).transpose(-2, -1)  # (B, 1, 1, N), (B, 1, 1, m)
     seen = F.scaled_dot_product_attention(near_q, k, v, attn_mask=shown)  # (B, H, m, d)
-    with torch.autocast(q.device.type, enabled=False):  # the iteration needs float32's digits
+    with without_autocast(q):  # the iteration needs float32's digits
         near = (widen(near_q) * q.shape[-1] ** -0.5) @ widen(near_k).transpose(-2, -1)
         if live is None:
             near = near.softmax(dim=-1)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
-from xvit_det.mixers.base import TokenMixer, merge_heads, resolve_head_dims, split_heads, widen
+from xvit_det.mixers.base import TokenMixer, merge_heads, resolve_head_dims, split_heads, widen, without_autocast
 from xvit_det.mixers.rotary import RotaryPosition
 
 EPS = {'softmax': 1e-4, 'relu': 1e-3}  # kernel: what is added to each of its features
@@ -124,7 +124,7 @@ class PerformerAttention(TokenMixer):
 
     def _global(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         # Exponentials of the keys' and queries' norms leave float16, so the whole approximation is in float32.
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q):
             out = linear_attention(widen(q), widen(k), widen(v), widen(self.features), self.kernel, valid)
         return out.to(v.dtype)
 

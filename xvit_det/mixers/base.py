@@ -52,8 +52,9 @@ class TokenMixer(nn.Module, ABC):
 
 def split_heads(x: Tensor, num_heads: int, parts: int = 1) -> Tensor | Sequence[Tensor]:
     """(B, N, parts·H·d) -> ``parts`` tensors (B, H, N, d), or that one tensor."""
-    heads = x.unflatten(2, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, N, p, H, d) -> (p, B, H, N, d)
-    return heads[0] if parts == 1 else heads.unbind(0)
+    if parts == 1:
+        return x.unflatten(2, (num_heads, -1)).transpose(1, 2)  # (B, N, H, d) -> (B, H, N, d)
+    return x.unflatten(2, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # p x (B, H, N, d)
 
 
 def merge_heads(x: Tensor) -> Tensor:

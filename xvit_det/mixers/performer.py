@@ -158,7 +158,8 @@ def linear_attention(
     del phi_k_t  # before the queries' features are made, which are as large
     phi_q = random_features(q, directions, kernel, (-1,))
     out = phi_q @ context + eps * context.sum(dim=-2, keepdim=True)  # (B, H, N, d + 1)
-    return out[..., :-1] / out[..., -1:]
+    values, totals = out.split([out.shape[-1] - 1, 1], dim=-1)
+    return values * totals.reciprocal()
 
 
 def random_features(

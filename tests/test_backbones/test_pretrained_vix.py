@@ -107,6 +107,14 @@ def test_a_larger_classifier_keeps_its_class_token(classifier, out_type):
         assert len(table) == 400
 
 
+def test_a_head_beside_bare_weights_is_reported(tmp_path):
+    state = ViX(**VIX, out_type='cls_token').state_dict()
+    torch.save(dict(state, **{'head.weight': torch.zeros(10, 16)}), tmp_path / 'bare.pth')
+    report = load_pretrained(ViX(**VIX, out_type='featmap'), tmp_path / 'bare.pth')
+    assert report['unexpected'] == ['entries.0.cls_token', 'norms.0.weight', 'norms.0.bias', 'head.weight']
+    assert not report['missing']
+
+
 def test_pooling_layers_and_sequence_pooling_are_reported(tmp_path, log):
     pix = dict(
         arch=dict(

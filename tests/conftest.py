@@ -1,22 +1,40 @@
 """Fixtures that several test files share."""
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import mmengine.config.utils
 import numpy as np
 import pytest
 from PIL import Image
 
+from xvit_det.hub import find_config
+
 REPO = Path(__file__).resolve().parents[1]
+
+# Each `_base_ = 'mmpretrain::…'` reads all files of that package's model index: most of the time that a config takes.
+mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
 
 
 @pytest.fixture(scope='session')
-def coco_tiny() -> Path:
-    """Folder with real photographs in COCO's layout: ``$XVIT_DET_TEST_DATA`` or ``../shared/data`` beside the clone."""
-    root = Path(os.environ.get('XVIT_DET_TEST_DATA', REPO.parent / 'shared' / 'data')) / 'coco_tiny'
-    if not root.is_dir():
-        pytest.skip(f'no real photographs at {root}; set XVIT_DET_TEST_DATA to the folder that holds coco_tiny/')
-    return root
+def real_data() -> Callable[[str], Path]:
+    """``real_data(name)``: a folder in ``$XVIT_DET_TEST_DATA``, or in ``../shared/data`` beside the clone."""
+
+    def find(name: str) -> Path:
+        root = Path(os.environ.get('XVIT_DET_TEST_DATA', REPO.parent / 'shared' / 'data')) / name
+        if not root.is_dir():
+            pytest.skip(f'no real pictures at {root}; set XVIT_DET_TEST_DATA to the folder that holds {name}/')
+        return root
+
+    return find
+
+
+@pytest.fixture(scope='session')
+def coco_tiny(real_data: Callable[[str], Path]) -> Path:
+    """Folder with real photographs in COCO's layout."""
+    return real_data('coco_tiny')
 
 
 @pytest.fixture
@@ -38,3 +56,18 @@ def tiny_imagenet_folder(tmp_path: Path) -> Path:
     rows = [f'val_{i}.JPEG\t{wnid}\t0\t0\t63\t63\n' for i, wnid in enumerate(reversed(words))]
     (folder / 'val' / 'val_annotations.txt').write_text(''.join(rows))
     return folder.parent
+
+
+@pytest.fixture
+def modern_config(tmp_path: Path) -> Callable[[str], str]:
+    """``modern_config(name)``: the shipped config with the modern extras, by the lines in their file's comment."""
+    extras = REPO / 'configs' / '_base_' / 'schedules' / 'vix_modern.py'
+    lines = [line.removeprefix('#   ') for line in extras.read_text().splitlines() if line.startswith('#   ')]
+
+    def write(name: str) -> str:
+        text = '\n'.join(lines).replace('hybrid_vin_cifar10.py', str(find_config(name)))
+        path = tmp_path / 'modern.py'
+        path.write_text(text.replace('../../_base_/schedules/vix_modern.py', str(extras)))
+        return str(path)
+
+    return write

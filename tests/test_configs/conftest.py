@@ -1,5 +1,6 @@
 """Each distinct model of the shipped configs, built once, and random input for it."""
 
+import functools
 import json
 from collections.abc import Callable
 
@@ -33,6 +34,7 @@ def shapes_of() -> Callable[[str], tuple[Config, torch.nn.Module]]:
     return build
 
 
+@functools.cache
 def distinct_models() -> list[str]:
     """One config for each model: 3x and fixed800, or 224 and 384, differ in their data and schedule only."""
     models = {
@@ -43,12 +45,16 @@ def distinct_models() -> list[str]:
 
 def fewer_candidates(model: dict) -> dict:
     """Overrides that keep the architecture and make a step on a small image as cheap as the image."""
+    overrides: dict = {}
     if model['type'] == 'DINO':
-        return dict(num_queries=30)
-    if 'rpn_head' in model:
+        overrides = dict(num_queries=30)
+    elif 'rpn_head' in model:
         few = dict(max_per_img=20)
-        return dict(train_cfg=dict(rpn_proposal=few), test_cfg=dict(rpn=few))
-    return {}
+        overrides = dict(train_cfg=dict(rpn_proposal=few), test_cfg=dict(rpn=few))
+    mixer = model['backbone'].get('mixer')
+    if isinstance(mixer, dict) and 'landmarks' in mixer:  # no more than the image has tokens
+        overrides['backbone'] = dict(mixer=dict(landmarks=4))
+    return overrides
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -67,13 +73,15 @@ def built(request: pytest.FixtureRequest) -> torch.nn.Module:
 
 @pytest.fixture
 def random_batch(built: torch.nn.Module) -> dict:
-    """Two random images, for detectors of different sizes and with two random objects each, as a data loader gives."""
+    """Two random images, of the size that a classifier is made for if it says so, for detectors of different sizes and
+    with two random objects each, as a data loader gives."""
     torch.manual_seed(0)
     if built.cfg.default_scope == 'mmpretrain':
         from mmpretrain.structures import DataSample
 
         samples = [DataSample().set_gt_label(label) for label in (1, 2)]
-        return dict(inputs=torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8), data_samples=samples)
+        size = built.cfg.model.backbone.get('img_size', 64)
+        return dict(inputs=torch.randint(256, (2, 3, size, size), dtype=torch.uint8), data_samples=samples)
     from mmdet.testing import demo_mm_inputs
 
     return demo_mm_inputs(2, [[3, 64, 96], [3, 96, 64]], num_items=[2, 2], num_classes=2, with_mask=True)

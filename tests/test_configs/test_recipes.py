@@ -5,6 +5,8 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
+from xvit_det.hub import find_config, list_models
+
 ARCHS = {'t': ('tiny', 0.05), 's': ('small', 0.05), 'm': ('medium', 0.1), 'b': ('base', 0.15)}  # name, drop path
 
 
@@ -118,10 +120,60 @@ def test_weight_decay_of_the_detector(shapes_of):
     assert {decays[name] for name in exempt} == {0.0}
 
 
-@pytest.mark.parametrize('name', ['mask_rcnn_xvit_t_3x', 'xvit_t_in1k'])
+@pytest.mark.parametrize('name', ['mask_rcnn_xvit_t_3x', 'xvit_t_in1k', 'mask_rcnn_vil_s_3x', 'vin_s_in1k'])
 def test_weight_decay_agrees_with_the_backbone(shapes_of, name):
     cfg, model = shapes_of(name)
     decays = weight_decays(cfg, model)
     exempt = {f'backbone.{p}' for p in model.backbone.no_weight_decay()}
-    assert ('backbone.cls_token' in exempt) == (name == 'xvit_t_in1k')
+    assert any(p.endswith('cls_token') for p in exempt) == name.endswith('in1k')
+    assert any(p.endswith('position.table') for p in exempt) == ('xvit' not in name)
     assert {p for p, decay in decays.items() if p.startswith('backbone.') and decay == 0} == exempt
+
+
+BATCH_SIZES = {  # from the paper's code, where it names one; it does not for CCL, CvL and PiX, nor for hybrids apart
+    64: 'vit hybrid_vit vit_rope hybrid_vit_rope pit pin pip hybrid_pit hybrid_pin hybrid_pip',
+    128: 'vip vin hybrid_vip hybrid_vin',
+    256: 'vil hybrid_vil',
+    192: 'vip_rope vin_rope hybrid_vip_rope hybrid_vin_rope levit levip levil levin',
+    320: 'vil_rope hybrid_vil_rope',
+    512: 'fnet hybrid_fnet',
+    640: 'mixer hybrid_mixer',
+    160: 'cvt cvp cvl cvn ccp ccl ccn',
+    48: 'cct',
+}
+
+
+@pytest.mark.parametrize('batch_size', BATCH_SIZES)
+def test_vix_recipe(load, batch_size):
+    for model in BATCH_SIZES[batch_size].split():
+        for data in ('cifar10',) if 'rope' in model or model[-3:-1] == 'pi' else ('cifar10', 'tinyimagenet'):
+            cfg = load(f'{model}_{data}')
+            assert cfg.train_dataloader.batch_size == batch_size, cfg.filename
+            assert cfg.optim_wrapper == dict(
+                type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01)
+            )
+            assert 'param_scheduler' not in cfg and cfg.train_cfg.val_interval == 1
+            long = data == 'tinyimagenet' and model[:2] in ('le', 'cc', 'cv') and model != 'cct'
+            assert cfg.train_cfg.max_epochs == (150 if long else 100 if 'fnet' in model else 40), cfg.filename
+            assert cfg.model.head.loss == dict(type='CrossEntropyLoss')  # no label smoothing
+            steps = [step.type for step in cfg.train_dataloader.dataset.pipeline]
+            assert steps == ['LoadImageFromFile'] * (data == 'tinyimagenet') + ['PackInputs']
+            assert list(cfg.val_evaluator.topk) == [1, 5]
+
+
+def test_batch_sizes_are_of_all_models():
+    models = {name.rsplit('_', 1)[0] for ending in ('cifar10', 'tinyimagenet') for name in list_models(f'*_{ending}')}
+    assert models == set(' '.join(BATCH_SIZES.values()).split())
+
+
+def test_modern_extras_by_the_lines_that_their_file_shows(modern_config):
+    cfg, paper = Config.fromfile(modern_config('vip_tinyimagenet')), Config.fromfile(find_config('vip_tinyimagenet'))
+    assert cfg.model == paper.model and cfg.val_dataloader == paper.val_dataloader
+    assert cfg.optim_wrapper.type == 'AutoAmpOptimWrapper'
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3, weight_decay=0.05)
+    warmup, cosine = cfg.param_scheduler
+    assert (warmup.type, warmup.end, cosine.type, cosine.begin) == ('LinearLR', 5, 'CosineAnnealingLR', 5)
+    assert cosine.end == cfg.train_cfg.max_epochs == 100 and cfg.train_cfg.val_interval == 1
+    steps = [step.type for step in cfg.train_dataloader.dataset.pipeline]
+    assert steps == ['LoadImageFromFile', 'RandomFlip', 'RandAugment', 'RandomErasing', 'PackInputs']
+    assert cfg.train_dataloader.batch_size == paper.train_dataloader.batch_size

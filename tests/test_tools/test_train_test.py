@@ -68,3 +68,12 @@ def test_tiny_imagenet_trains_and_tests_by_its_shipped_config(tiny_imagenet_fold
     evaluate(['fnet_tinyimagenet', 'work/epoch_1.pth', *options])
     screen = capfd.readouterr().out
     assert any('top5' in line and '49.9' in line for line in screen.splitlines()), screen  # the paper's 49.85
+
+
+def test_modern_extras_train(tiny_imagenet_folder, modern_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    short = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=3', 'val_dataloader.num_workers=0']
+    options = ['--data-root', str(tiny_imagenet_folder), '--work-dir', 'work', '--cfg-options', *short]
+    train([modern_config('hybrid_fnet_tinyimagenet'), *options, 'train_dataloader.num_workers=0'])
+    (group,) = load(tmp_path / 'work' / 'epoch_1.pth')['optimizer']['param_groups']
+    assert group['weight_decay'] == 0.05 and 0 < group['lr'] < 1e-3  # still warming up

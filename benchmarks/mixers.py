@@ -168,8 +168,8 @@ def compare(name: str, ours: nn.Module, theirs: nn.Module, x: Tensor, training: 
 
 
 def show(rows: list[dict]) -> None:
-    table = Table(title=f'(4, tokens, {DIMS}), {HEADS} heads: ours / package')
-    for column in ('mixer', 'tokens', 'mode', 'ms', 'ratio', 'MiB', 'ratio', 'GFLOP/s of matmul'):
+    table = Table(title=f"(4, tokens, {DIMS}), {HEADS} heads: ours / the package's")
+    for column in ('mixer', 'tokens', 'mode', 'ms', 'speed', 'MiB', 'memory', 'matmul GFLOP/s'):
         table.add_column(column, justify='left' if column in ('mixer', 'mode') else 'right')
     for row in rows:
         table.add_row(
@@ -177,9 +177,9 @@ def show(rows: list[dict]) -> None:
             str(row['tokens']),
             row['mode'],
             f'{row["our_ms"]:.1f} / {row["their_ms"]:.1f}',
-            f'{row["speed_ratio"]:.2f} x as fast',
+            f'{row["speed_ratio"]:.2f} x',
             f'{row["our_mib"]:.1f} / {row["their_mib"]:.1f}',
-            f'{row["memory_ratio"]:.2f}',
+            f'{row["memory_ratio"]:.2f} x',
             str(row['matmul_gflops']),
         )
     Console(width=100).print(table)

@@ -1,6 +1,8 @@
 """The demo from end to end, tiny: what it leaves, what its screen shows, and running it again."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from io import StringIO
@@ -86,12 +88,15 @@ def test_evaluation_without_a_single_prediction_counts_as_zero():
     assert watch.scores == [(5, 0.0, 0.0)]
 
 
-def test_interrupted_demo_says_so_in_a_sentence(tmp_path, monkeypatch, capsys):
-    def interrupt(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(demo, '_run', interrupt)
-    with pytest.raises(SystemExit) as exit_:
-        demo.main(['--work-dir', str(tmp_path)])
-    assert exit_.value.code == 130
-    assert 'Stopped' in capsys.readouterr().out
+@pytest.mark.parametrize('processes', ['1', '2'])
+def test_interrupted_demo_says_so_in_a_sentence(tiny, tmp_path, processes):
+    command = [sys.executable, '-u', '-m', 'xvit_det.demo', '--processes', processes, '--images', '12']
+    command += ['--work-dir', str(tmp_path), '--data-dir', str(tiny[0] / 'scenes'), '--epochs', '500']
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=REPO, start_new_session=True, **pipes) as run:
+        assert any('epoch 1/500' in line for line in run.stdout)
+        os.killpg(run.pid, signal.SIGINT)  # as the terminal does, to all processes
+        output, errors = run.communicate(timeout=60)
+    assert run.returncode == 130, output + errors
+    assert output.count('Stopped.') == 1
+    assert 'Traceback' not in output + errors

@@ -86,6 +86,13 @@ def test_overrides_reach_the_model():
     assert model.head.fc.out_features == 7
 
 
+def test_a_dict_may_replace_a_name():
+    mixer = dict(type='softmax', fused=False)
+    model = hub.create_model('hybrid_vin_cifar10', backbone=dict(mixer=mixer, drop_path_rate=0.1))
+    assert not model.backbone.blocks[0].mixer.fused
+    assert model.backbone.blocks[-1].drop_path.rate == 0.1
+
+
 @pytest.mark.parametrize(
     ('overrides', 'message'),
     [

@@ -94,7 +94,7 @@ def create_model(name: str | Path, pretrained: str | Path | None = None, **overr
     if 'data_preprocessor' in cfg:  # mmpretrain keeps it outside of the model
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     _check_overrides(overrides, cfg.model, cfg.default_scope, where='')
-    cfg.merge_from_dict({'model': overrides})
+    cfg.merge_from_dict({'model': _replacing(overrides, cfg.model)})
     model = MODELS.build({**cfg.model, '_scope_': cfg.default_scope})
     with _quiet_init():
         model.init_weights()
@@ -112,6 +112,16 @@ def _check_overrides(overrides: dict, part: ConfigDict, scope: str, where: str) 
             raise InputError(f'unknown override {where + key!r}; close to it: {_close(key, sorted(known))}')
         if isinstance(value, dict) and 'type' in (part.get(key) or {}):
             _check_overrides(value, part[key], scope, f'{where}{key}.')
+
+
+def _replacing(overrides: dict, part: Any) -> dict:
+    """Mark the dicts that stand for something else than a dict, such as a mixer's name: mmengine merges no others."""
+    if not isinstance(part, dict):
+        return {**overrides, '_delete_': True}
+    return {
+        key: _replacing(value, part[key]) if isinstance(value, dict) and part.get(key) is not None else value
+        for key, value in overrides.items()
+    }
 
 
 def _arguments(type_name: str, scope: str) -> list[str]:

@@ -93,7 +93,7 @@ class StagedBackbone(Backbone):
     def _build(self) -> None:
         depths = self.arch['depths']
         self.stage_of = [stage for stage, depth in enumerate(depths) for _ in range(depth)][: self.num_blocks]
-        rates = [self.drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(self.num_blocks)]
+        rates = [self.drop_path_rate * (i / max(sum(depths) - 1, 1)) for i in range(self.num_blocks)]
         self.entries = nn.ModuleList(self._entry(stage) for stage in range(self.stage_of[-1] + 1))
         self.blocks = nn.ModuleList(
             self._block(self._mixer(stage), self.arch['hidden_dims'][stage], rate)

@@ -34,6 +34,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from xvit_det.analysis.benchmark.timing import interleave, ratio  # noqa: E402
 from xvit_det.mixers import LinformerAttention, NystromAttention, PerformerAttention  # noqa: E402
 
 BATCH, DIMS, HEADS = 4, 128, 4
@@ -114,21 +115,6 @@ def make_step(mixer: nn.Module, x: Tensor, training: bool) -> Callable[[], None]
     return step
 
 
-def seconds_of(steps: list[Callable[[], None]], repeats: int, device: str, clock: str) -> list[list[float]]:
-    """Time each step ``repeats`` times, in turns."""
-    now = CLOCKS[clock]
-    seconds: list[list[float]] = [[] for _ in steps]
-    for turn in range(-2, repeats):  # the first two warm up
-        for times, step in zip(seconds, steps, strict=True):
-            start = now()
-            step()
-            if device != 'cpu':
-                torch.cuda.synchronize()
-            if turn >= 0:
-                times.append(now() - start)
-    return seconds
-
-
 def peak_mib(step: Callable[[], None], device: str) -> float:
     """Memory of all tensors that the step makes, when it is highest."""
     if device != 'cpu':
@@ -147,7 +133,7 @@ def peak_mib(step: Callable[[], None], device: str) -> float:
 def compare(name: str, ours: nn.Module, theirs: nn.Module, x: Tensor, training: bool, args: argparse.Namespace) -> dict:
     a, b = torch.randn(2, MATRIX, MATRIX, device=args.device).unbind()
     steps = [make_step(mixer, x, training) for mixer in (ours, theirs)]
-    seconds = seconds_of([*steps, lambda: torch.mm(a, b)], args.repeats, args.device, args.clock)
+    seconds = interleave([*steps, lambda: torch.mm(a, b)], args.repeats, clock=CLOCKS[args.clock])
     with torch.no_grad():
         difference = (ours(x) - theirs(x)).abs().max().item()
     our_ms, their_ms, matrix_ms = (1e3 * statistics.median(times) for times in seconds)
@@ -158,7 +144,7 @@ def compare(name: str, ours: nn.Module, theirs: nn.Module, x: Tensor, training: 
         mode='training' if training else 'inference',
         our_ms=round(our_ms, 2),
         their_ms=round(their_ms, 2),
-        speed_ratio=round(statistics.median(t / o for o, t in zip(*seconds[:2], strict=True)), 2),
+        speed_ratio=round(ratio(seconds[1], seconds[0]), 2),
         our_mib=round(our_mib, 1),
         their_mib=round(their_mib, 1),
         memory_ratio=round(our_mib / their_mib, 2),

@@ -10,14 +10,20 @@ not hold it. The picture shows the result beside the figures that the paper give
 
 import argparse
 import json
-import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+from torch.nn.functional import cross_entropy  # noqa: E402
+
+from xvit_det import create_model  # noqa: E402
+from xvit_det.analysis.benchmark.memory import peak_bytes, run_apart  # noqa: E402
+from xvit_det.hub import find_config  # noqa: E402
+
 MODELS = ('vit', 'vip', 'vil', 'vin', 'fnet', 'mixer')
 # config, attention: the rows of the table, ViT twice
 ROWS = [
@@ -33,23 +39,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=64, help='pictures; the paper has 64')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--json', type=Path, help='where to record the result; the picture goes beside it')
-    parser.add_argument('--model', nargs=2, metavar=('CONFIG', 'ATTENTION'), help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def resident(key: str) -> int:
-    """This process's memory in bytes, ``VmRSS`` now or ``VmHWM`` at its peak, as Linux counts it."""
-    line = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024
 
 
 def measure(config: str, attention: str, batch_size: int, device: str) -> int:
     """Train this one model for two steps; the second has the optimiser's moments too. Bytes."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    from xvit_det import create_model
-
     torch.manual_seed(0)
     images = torch.randn(batch_size, 3, 32, 32, device=device)
     labels = torch.randint(10, (batch_size,), device=device)
@@ -57,32 +51,22 @@ def measure(config: str, attention: str, batch_size: int, device: str) -> int:
     mixer = dict(type='softmax', fused=attention == 'fused', _delete_=True)
     model = create_model(config, **(dict(backbone=dict(mixer=mixer)) if attention else {})).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    if device == 'cpu':
-        Path('/proc/self/clear_refs').write_text('5')  # forgets the peak of importing and building
-    before = resident('VmRSS') if device == 'cpu' else torch.cuda.memory_allocated()
-    for _ in range(2):
-        optimizer.zero_grad()
-        cross_entropy(model(images), labels).backward()
-        optimizer.step()
-    return (resident('VmHWM') if device == 'cpu' else torch.cuda.max_memory_allocated()) - before
+
+    def train() -> None:
+        for _ in range(2):
+            optimizer.zero_grad()
+            cross_entropy(model(images), labels).backward()
+            optimizer.step()
+
+    return peak_bytes(train, device)
 
 
-def measure_apart(config: str, attention: str, args: argparse.Namespace) -> dict:
-    """:func:`measure` in a fresh process."""
-    from mmengine.config import Config
-
-    from xvit_det.hub import find_config
-
-    command = [sys.executable, __file__, '--model', config, attention]
-    command += ['--batch-size', str(args.batch_size), '--device', args.device]
-    # With a fixed threshold, glibc gives the memory of freed tensors back at once, so that the peak is what is needed.
-    environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536'}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        sys.exit(f'{config} failed:\n{done.stderr}')
+def measure_row(config: str, attention: str, args: argparse.Namespace) -> dict:
+    """:func:`measure` in a fresh process, beside the paper's figure."""
+    peak = run_apart(measure, config, attention, args.batch_size, args.device)
     paper = Config.fromfile(find_config(config)).paper
     names = {'matrix': ' with its matrix', 'fused': ' fused', '': ''}
-    row = dict(model=paper['model'] + names[attention], gb=round(int(done.stdout.split()[-1]) / 1e9, 3))
+    row = dict(model=paper['model'] + names[attention], gb=round(peak / 1e9, 3))
     # The paper's softmax models held the matrix.
     row['paper_gb_batch64'] = None if attention == 'fused' else paper['gpu_gb_batch64']
     return row
@@ -125,14 +109,9 @@ def show(rows: list[dict], title: str) -> None:
 
 def main() -> None:
     args = parse_args()
-    if args.model:
-        print(measure(*args.model, args.batch_size, args.device))
-        return
-    import torch
-
     name = torch.cuda.get_device_name() if args.device != 'cpu' else platform.processor() or platform.machine()
     title = f'measured: {args.device.upper() if args.device == "cpu" else name}, batch {args.batch_size}'
-    rows = [measure_apart(config, attention, args) for config, attention in ROWS]
+    rows = [measure_row(config, attention, args) for config, attention in ROWS]
     show(rows, title)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

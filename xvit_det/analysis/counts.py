@@ -45,7 +45,8 @@ def count_macs(model: nn.Module, size: int | tuple[int, int] = 224, in_channels:
         in_channels: Channels of the image.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    shapes = copy.deepcopy(model).to('meta').eval().requires_grad_(False)
+    shapes = copy.deepcopy(model).to('meta').requires_grad_(False)
+    shapes.eval()  # which in some of mmpretrain's models returns nothing
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shapes(torch.empty(1, in_channels, height, width, device='meta'))
     return counter.get_total_flops() // 2  # it counts a multiplication and an addition as two

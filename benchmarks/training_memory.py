@@ -47,8 +47,7 @@ def measure(config: str, attention: str, batch_size: int, device: str) -> int:
     torch.manual_seed(0)
     images = torch.randn(batch_size, 3, 32, 32, device=device)
     labels = torch.randint(10, (batch_size,), device=device)
-    # Instead of the name in the config, with which a dict cannot merge.
-    mixer = dict(type='softmax', fused=attention == 'fused', _delete_=True)
+    mixer = dict(type='softmax', fused=attention == 'fused')
     model = create_model(config, **(dict(backbone=dict(mixer=mixer)) if attention else {})).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 

@@ -1,4 +1,4 @@
-# The same with the 12 heads that the code means to have.
+# hybrid_vin_in1k.py with the 12 heads that the code means to have.
 _base_ = 'hybrid_vin_in1k.py'
 
 model = dict(backbone=dict(arch='base'))

@@ -102,7 +102,7 @@ def test_the_deep_stem_has_the_norms_asked_for():
         (dict(position='sine'), "position 'sine' is not one of learned, rotary, axial, none"),
         (
             dict(position='rotary', mixer='fourier'),
-            'fourier has no queries .* that have: softmax, performer, linformer',
+            'mixer fourier takes no rotary position; those that do: softmax, performer, linformer',
         ),
         (dict(stem='conv', patch_size=16), 'stride of 1, 2, 4 or 8, not 16; stem deep_conv takes more'),
         (

@@ -37,6 +37,13 @@ def test_wrong_split_and_missing_files(tiny_imagenet_folder):
         build(tiny_imagenet_folder)
 
 
+def test_validation_labels_that_are_not_listed(tiny_imagenet_folder):
+    (tiny_imagenet_folder / 'tiny-imagenet-200' / 'wnids.txt').write_text('n01443537\n')
+    assert set(build(tiny_imagenet_folder).get_gt_labels()) == {0}
+    with pytest.raises(InputError, match='val_annotations.txt names classes that wnids.txt does not: n02002724'):
+        build(tiny_imagenet_folder, 'val')
+
+
 def test_importing_the_package_imports_neither_mmdet_nor_mmpretrain():
     code = 'import sys, xvit_det, xvit_det.datasets; print([m for m in ("mmdet", "mmpretrain") if m in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip() == '[]'

@@ -26,7 +26,7 @@ class TinyImageNet(BaseDataset):
         **kwargs: As for mmpretrain's ``BaseDataset``.
 
     Raises:
-        InputError: An unknown split, or a folder in which something is missing.
+        InputError: An unknown split, a folder in which something is missing, or classes that it does not list.
     """
 
     base_folder: ClassVar[str] = 'tiny-imagenet-200'
@@ -51,6 +51,9 @@ class TinyImageNet(BaseDataset):
             labelled = list(self._labelled(label))
         except OSError as error:
             raise InputError(f'{self.folder} is not Tiny ImageNet in its own layout: no {error.filename}') from None
+        unknown = sorted({wnid for _, wnid in labelled} - set(label))
+        if unknown:
+            raise InputError(f'{self.folder}/{VAL_LABELS} names classes that {WNIDS} does not: {", ".join(unknown)}')
         self._metainfo.setdefault('classes', tuple(names.get(wnid, wnid) for wnid in label))
         return [dict(img_path=str(path), gt_label=label[wnid]) for path, wnid in labelled]
 

@@ -29,7 +29,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
         Number of images by split, for the splits that say it in an annotation file.
 
     Raises:
-        InputError: a file, folder or image is missing, or names and numbers of classes disagree.
+        InputError: a file, folder or image is missing or damaged, or names and numbers of classes disagree.
     """
     _check_files(cfg, splits)
     counts: dict[str, int] = defaultdict(int)

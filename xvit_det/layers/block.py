@@ -40,8 +40,9 @@ class MixerBlock(nn.Module):
 
 
 class PostNormBlock(MixerBlock):
-    """The block of CCT, whose second norm stands on the residual stream: ``y = norm(x + mixer(norm(x)))``, ``y +
-    perceptron(y)``.
+    """The block of CCT: ``y = norm(x + mixer(norm(x)))``, then ``y + perceptron(y)``.
+
+    The second norm stands on the residual stream.
 
     Args: as :class:`MixerBlock`.
     """

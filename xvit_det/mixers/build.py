@@ -18,8 +18,8 @@ def build_mixer(mixer: str | Mapping[str, Any], mixers: Mapping[str, type[TokenM
             gets what its constructor names; options have precedence.
 
     Raises:
-        InputError: An unknown name or option, or a rotary position for a mixer without queries and keys; the message
-            lists the choices.
+        InputError: An unknown name or option, or a rotary position for a mixer that takes none; the message lists the
+            choices.
     """
     options = dict(mixer) if isinstance(mixer, Mapping) else {'type': mixer}
     name = options.pop('type', None)
@@ -32,5 +32,5 @@ def build_mixer(mixer: str | Mapping[str, Any], mixers: Mapping[str, type[TokenM
         raise InputError(f'mixer {name} has no option {", ".join(unknown)}; its options: {choices}')
     if context.get('rotary') is not None and 'rotary' not in known:
         able = ', '.join(key for key, cls in mixers.items() if 'rotary' in inspect.signature(cls).parameters)
-        raise InputError(f'mixer {name} has no queries and keys for a rotary position to turn; those that have: {able}')
+        raise InputError(f'mixer {name} takes no rotary position; those that do: {able}')
     return mixers[name](**{key: value for key, value in context.items() if key in known} | options)

@@ -33,8 +33,9 @@ class PerformerAttention(TokenMixer):
     ``kernel='softmax'``, FAVOR+: ``φ(u) = exp(W t - |t|²/2 - c) + 1e-4`` with ``t = u / d^(1/4)``, an unbiased estimate
     of softmax attention's ``exp(q kᵀ / √d)`` but for the 1e-4. The stabiliser c is the maximum over the features of
     each query, and over features and tokens of an image's keys in each head; the released ViX code takes the latter
-    over the whole batch, which makes an image's result depend on the others. ``kernel='relu'``: ``φ(u) = relu(W t) +
-    1e-3``, which approximates nothing but learns well.
+    over the whole batch, which makes an image's result depend on the others.
+
+    ``kernel='relu'``: ``φ(u) = relu(W t) + 1e-3``, which is no estimate of softmax attention.
 
     The "Vision Xformers" paper describes the ReLU kernel and a local window of 256; in its released code both are
     switched off by other options, so the defaults here are the softmax kernel and no local heads.

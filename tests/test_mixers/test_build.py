@@ -48,6 +48,7 @@ def test_a_new_mixer_is_one_class_and_one_entry():
     [
         ('nystroem', "mixer 'nystroem' is not one of softmax, performer, linformer, nystrom, fourier, mlp, xnorm"),
         (dict(landmarks=3), 'mixer None is not one of softmax'),
+        (['nystrom'], r"mixer \['nystrom'\] is not one of softmax"),
         (
             dict(type='nystrom', landmark=3),
             'mixer nystrom has no option landmark; its options: landmarks, pinv_iterations, conv_kernel, mask_padding',

@@ -87,3 +87,10 @@ def test_dropout_is_for_training_only(fused):
 def test_width_must_split_into_the_heads():
     with pytest.raises(InputError, match='embed_dims=10 does not split into num_heads=4; give head_dims'):
         SoftmaxAttention(10, 4)
+
+
+@pytest.mark.parametrize('options', [dict(num_heads=0), dict(num_heads=-2), dict(head_dims=0)])
+def test_heads_are_at_least_one_channel_and_one(options):
+    ((name, value),) = options.items()
+    with pytest.raises(InputError, match=f'^{name}={value} is not at least 1'):
+        SoftmaxAttention(8, **options)

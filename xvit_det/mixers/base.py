@@ -77,8 +77,11 @@ def resolve_head_dims(embed_dims: int, num_heads: int, head_dims: int | None) ->
     """Channels of a head: as given, or the width divided among the heads.
 
     Raises:
-        InputError: The width does not split into the heads.
+        InputError: The width does not split into the heads, or a number is not positive.
     """
+    for name, value in (('num_heads', num_heads), ('head_dims', head_dims)):
+        if value is not None and value < 1:
+            raise InputError(f'{name}={value} is not at least 1')
     if head_dims is None and embed_dims % num_heads:
         raise InputError(f'embed_dims={embed_dims} does not split into num_heads={num_heads}; give head_dims')
     return head_dims or embed_dims // num_heads

@@ -23,7 +23,7 @@ def build_mixer(mixer: str | Mapping[str, Any], mixers: Mapping[str, type[TokenM
     """
     options = dict(mixer) if isinstance(mixer, Mapping) else {'type': mixer}
     name = options.pop('type', None)
-    if name not in mixers:
+    if not isinstance(name, str) or name not in mixers:
         raise InputError(f'mixer {name!r} is not one of {", ".join(mixers)}')
     known = inspect.signature(mixers[name]).parameters
     unknown = sorted(set(options) - set(known))

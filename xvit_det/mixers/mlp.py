@@ -17,6 +17,9 @@ class MLPMixer(TokenMixer):
         grid: (h, w) of the tokens.
         num_prefix: Tokens before those of the grid.
         expansion: Width between the two layers, as a multiple of the number of tokens.
+
+    Raises:
+        InputError: No width is left between the layers.
     """
 
     any_grid = False
@@ -25,6 +28,8 @@ class MLPMixer(TokenMixer):
         super().__init__(embed_dims)
         self.num_tokens = num_prefix + grid[0] * grid[1]
         hidden = int(expansion * self.num_tokens)
+        if hidden < 1:
+            raise InputError(f'mlp expansion={expansion} leaves no width between its layers; give a larger one')
         self.mlp = nn.Sequential(
             nn.Conv1d(self.num_tokens, hidden, 1), nn.GELU(), nn.Conv1d(hidden, self.num_tokens, 1)
         )

@@ -63,7 +63,7 @@ model = dict(
         rpn_proposal=dict(nms_pre=150, max_per_img=40),
         rcnn=dict(sampler=dict(num=64, pos_fraction=0.33)),
     ),
-    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100), rcnn=dict(max_per_img=50)),
+    test_cfg=dict(rpn=dict(nms_pre=150, max_per_img=50), rcnn=dict(max_per_img=50)),
 )
 
 dataset_type = 'ShapesDataset'

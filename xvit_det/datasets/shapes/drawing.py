@@ -16,7 +16,7 @@ PALETTE = ((230, 85, 75), (65, 135, 240), (250, 190, 40), (60, 180, 105), (165, 
 
 OVERSAMPLE = 4
 MIN_VISIBLE_PIXELS = 24
-MIN_VISIBLE_PART = 0.5
+MIN_VISIBLE_PART = 0.6
 MAX_TILT = math.radians(20)
 _INKS = ('#e6453c', '#f28c28', '#f6d13b', '#7bc950', '#2a9d6f', '#36b5d8', '#3366cc', '#8054c7', '#e868a2', '#f4f1e8')
 _GROUNDS = ('#31424f', '#6b7f5e', '#a08c6b', '#7d93a6', '#c9bfa8', '#574b60', '#8fa89b', '#b08f86')
@@ -73,14 +73,14 @@ def draw_scene(dice: Dice, size: int) -> Scene:
         size: Side in pixels.
 
     Returns:
-        The picture with three to seven shapes, at times with a crowd behind them. No single shape is covered or cut by
+        The picture with two to five shapes, at times with a crowd behind them. No single shape is covered or cut by
         the border so far that less than `MIN_VISIBLE_PART` of it is left.
     """
     ground = _ground(dice, size)
     canvas = _Canvas(ground)
     if dice.chance(0.25):
         canvas.add_crowd(dice)
-    for _ in range(dice.integer(3, 7)):
+    for _ in range(dice.integer(2, 5)):
         canvas.add_shape(dice)
     return Scene(_shrink(canvas.fine), canvas.owner, canvas.shapes)
 
@@ -196,13 +196,13 @@ def outline(kind: str, radius: float, angle: float) -> list[np.ndarray]:
     Returns:
         Arrays (P, 2) of x, y relative to the centre.
     """
-    arm = 0.4
+    arm = 0.45
     if kind == 'circle':
         return [_radial([radius] * 72, 0)]
     if kind == 'ring':
-        return [_radial([radius] * 72, 0), _radial([radius * 0.45] * 72, 0)[::-1]]
+        return [_radial([radius] * 72, 0), _radial([radius * 0.4] * 72, 0)[::-1]]
     if kind == 'star':
-        return [_radial([radius, radius * 0.5] * 5, angle - math.pi / 2)]
+        return [_radial([radius, radius * 0.55] * 5, angle - math.pi / 2)]
     if kind == 'cross':
         corner = [(1, arm), (arm, arm), (arm, 1)]
         points = []

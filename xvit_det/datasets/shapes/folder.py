@@ -33,11 +33,11 @@ class ShapesSpec:
         InputError: If a number is too small.
     """
 
-    num_train: int = 1200
+    num_train: int = 1100
     num_val: int = 100
     size: int = 192
     seed: int = 0
-    version: int = 1
+    version: int = 2
 
     def __post_init__(self) -> None:
         for name, least in (('num_train', 1), ('num_val', 1), ('size', 64), ('seed', 0)):

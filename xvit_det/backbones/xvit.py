@@ -82,9 +82,10 @@ class XViTBlock(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int], valid: Tensor | None = None) -> Tensor:
         """Tokens (B, N, C) of a map of ``size`` (h, w) -> (B, N, C). ``valid``: (B, N) bool, false at padding."""
-        x = x + self.drop_path(self.affine1(self.attn(self.norm1(x), valid)))
-        x = x + self.drop_path(self.affine2(self.lpi(self.norm2(x), size, valid)))
-        return x + self.drop_path(self.affine3(self.mlp(self.norm3(x))))
+        # Nobody else needs the affines' outputs, not even autograd: the sums are written over them.
+        x = self.drop_path(self.affine1(self.attn(self.norm1(x), valid))).add_(x)
+        x = self.drop_path(self.affine2(self.lpi(self.norm2(x), size, valid))).add_(x)
+        return self.drop_path(self.affine3(self.mlp(self.norm3(x)))).add_(x)
 
 
 @MODELS.register_module()

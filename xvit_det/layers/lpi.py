@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from xvit_det.layers.gelu import GELU
 from xvit_det.layers.norm import build_norm
 from xvit_det.layers.tokens import map_to_tokens, tokens_to_map
 
@@ -17,7 +18,7 @@ class LocalPatchInteraction(nn.Module):
     def __init__(self, embed_dims: int, norm_cfg: dict) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
-        self.act = nn.GELU()
+        self.act = GELU()
         self.norm = build_norm(norm_cfg, embed_dims)
         self.conv2 = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
 

@@ -5,9 +5,10 @@ from torch import Tensor
 
 def tokens_to_map(x: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, N, C) -> (B, C, h, w), N = h·w in row-major order; a channels-last view."""
-    return x.transpose(1, 2).unflatten(2, size)
+    # In this order the strides are those of a channels-last map for a batch of one, too: convolutions go by them.
+    return x.unflatten(1, size).permute(0, 3, 1, 2)
 
 
 def map_to_tokens(x: Tensor) -> Tensor:
     """(B, C, h, w) -> (B, N, C); a view of a channels-last map."""
-    return x.flatten(2).transpose(1, 2)
+    return x.permute(0, 2, 3, 1).flatten(1, 2)

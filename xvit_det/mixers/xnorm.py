@@ -42,14 +42,21 @@ def xnorm_attention(
     Returns:
         (B, H, M, c).
     """
-    # kᵀv is normalised afterwards, so this factor changes nothing but its range: the sum over N tokens grows at least
-    # as sqrt(N) and would leave float16 on large images.
-    scale = k.shape[-2] ** -0.5
-    k = k * (scale if valid is None else (valid.to(k.dtype) * scale)[:, None, :, None])
-    kv = unit_vectors(k.transpose(-2, -1) @ v, dim=kv_axis)  # (B, H, c, N) @ (B, H, N, c) -> (B, H, c, c)
+    kv = unit_kv(k, v, kv_axis, valid)
     if gamma is not None:
         kv = kv * gamma.to(kv.dtype)
     return unit_vectors(q, dim=-1) @ kv
+
+
+def unit_kv(k: Tensor, v: Tensor, kv_axis: int, valid: Tensor | None) -> Tensor:
+    """``kᵀ v`` with vectors of unit length, see :func:`xnorm_attention`: 2 x (B, H, N, c) -> (B, H, c, c)."""
+    if valid is not None:
+        k = k * valid.to(k.dtype)[:, None, :, None]
+    if k.dtype == torch.float16:
+        # kᵀv is normalised afterwards, so this factor changes nothing but its range: the sum over N tokens grows at
+        # least as sqrt(N) and would leave float16 on large images.
+        k = k * k.shape[-2] ** -0.5
+    return unit_vectors(k.transpose(-2, -1) @ v, dim=kv_axis)  # (B, H, c, N) @ (B, H, N, c)
 
 
 def xnorm_gammas(num_heads: int, gamma: float | None) -> tuple[nn.Parameter | None, nn.Parameter | None]:

@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from xvit_det.backbones.pretrained import load_pretrained
+from xvit_det.backbones.pretrained import FUSED, check_fused, load_pretrained
 from xvit_det.errors import InputError
 
 OUT_TYPES = ('pyramid', 'featmap', 'cls_token', 'avg_featmap')
@@ -140,6 +140,21 @@ class Backbone(BaseModule, ABC):
                     module.eval()
         return self
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether :meth:`fuse` was called."""
+        return FUSED in self._buffers
+
+    def fuse(self) -> 'Backbone':
+        """Fold norms, affines and scales into neighbouring weights, in place, see :func:`xvit_det.deploy.fuse`."""
+        from xvit_det.deploy import fuse  # it stands on top of the backbones
+
+        return fuse(self)
+
+    def switch_to_deploy(self) -> 'Backbone':
+        """OpenMMLab's name of :meth:`fuse`."""
+        return self.fuse()
+
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter, for layer-wise learning-rate decay.
 
@@ -167,6 +182,10 @@ class Backbone(BaseModule, ABC):
             for name, parameter in self.named_parameters()
             if parameter.ndim <= 1 or name.endswith(('cls_token', 'position.table')) or '.gamma_' in name
         }
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
+        check_fused(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_input(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:

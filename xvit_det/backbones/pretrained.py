@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from xvit_det.errors import InputError
 
 # Tried in this order when no prefix is given: bare weights, a detector or classifier, one wrapped for DDP.
 _PREFIXES = ('', 'backbone.', 'module.', 'module.backbone.')
+# The buffer that a fused backbone has and others have not: in a checkpoint it tells what the weights are for.
+FUSED = 'fused'
 
 
 def read_state_dict(checkpoint: str | Path) -> dict[str, Tensor]:
@@ -42,6 +45,25 @@ def read_state_dict(checkpoint: str | Path) -> dict[str, Tensor]:
     if not weights:
         raise InputError(f'checkpoint {checkpoint} holds no weights: no tensors at its top, state_dict or model')
     return weights
+
+
+def check_fused(module: nn.Module, weights: Iterable[str], prefix: str = '') -> None:
+    """Make sure that a fused model gets the weights of a fused one, and others those of others: names are alike.
+
+    Args:
+        module: What the weights are for.
+        weights: Their names.
+        prefix: What precedes the module's own names in them.
+
+    Raises:
+        InputError: One is fused and the other is not.
+    """
+    names = [name for name in weights if name.startswith(prefix)]
+    is_fused, kind = FUSED in dict(module.named_buffers(recurse=False)), type(module).__name__
+    if is_fused and names and prefix + FUSED not in names:
+        raise InputError(f'this {kind} is fused and the weights are not those of a fused one: load them before fuse()')
+    if not is_fused and prefix + FUSED in names:
+        raise InputError(f'the weights are those of a fused {kind}: call eval() and fuse() before they are loaded')
 
 
 def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | None = None) -> dict[str, list[str]]:
@@ -79,6 +101,7 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
             f'checkpoint {checkpoint} has no weight of {kind} under the prefix {prefix!r}: its names look like '
             f'{", ".join(list(weights)[:3])}, those of {kind} like {", ".join(list(own)[:3])}'
         )
+    check_fused(module, found)
     fitted_weights = []
     for name in report['matched']:
         if found[name].shape == own[name].shape:

@@ -1,0 +1,85 @@
+"""Linear layers for inference, with what follows them in the same kernel where the machine has one.
+
+On a CPU that is oneDNN's linear layer, the one that TorchInductor uses: activation, bias and residual are applied while
+the product is in the cache, and unlike MKL, which PyTorch's own linear layer calls in float32, it uses the wide vectors
+of all makers' CPUs.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xvit_det.layers import FeedForward
+from xvit_det.layers.gelu import gelu
+
+_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+_DTYPES = {torch.float32}
+if _HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    _DTYPES.add(torch.bfloat16)
+_is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)  # torch 2.6 has the latter only
+
+
+class Linear(nn.Linear):
+    """A linear layer through :func:`linear`.
+
+    Args:
+        layer: Whose weights it takes over.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__(layer.in_features, layer.out_features, bias=False, device='meta')
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+class FusedFeedForward(FeedForward):
+    """A perceptron whose first layer and GELU are one.
+
+    Args:
+        mlp: Whose layers it takes over.
+    """
+
+    def __init__(self, mlp: FeedForward) -> None:
+        nn.Sequential.__init__(self, *mlp)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self[2](linear(x, self[0].weight, self[0].bias, act='gelu'))
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, act: str = 'none') -> Tensor:
+    """``x · weightᵀ + bias``: (..., C), (D, C), (D,) -> (..., D), and with ``act='gelu'`` GELU of that."""
+    if _use_onednn(x, weight):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, act, [], 'none')
+    x = F.linear(x, weight, bias)
+    return gelu(x) if act == 'gelu' else x
+
+
+def linear_add(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``residual + linear(x)``, with a weight (D, C) or one for every image, (B, D, C); (B, N, C) -> (B, N, D)."""
+    shared = weight if weight.ndim == 2 else weight[0] if len(weight) == 1 else None
+    if shared is not None and residual.dtype == x.dtype and _use_onednn(x, shared):
+        if torch.compiler.is_compiling():  # the kernel that adds cannot be traced, and a compiler adds by itself
+            return residual + linear(x, shared, bias)
+        return torch.ops.mkldnn._linear_pointwise.binary(x, residual, shared, bias, 'add')
+    total = residual + bias
+    if not total.dtype == x.dtype == weight.dtype:  # under autocast, which does not know operations in place
+        return total + x @ weight.mT
+    if shared is None:
+        return total.baddbmm_(x, weight.mT)
+    return total.flatten(0, 1).addmm_(x.flatten(0, 1), shared.T).view_as(total)
+
+
+def _use_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Where its kernel is possible and right: it has no gradient, and autocast and other machines do not know it."""
+    return (
+        _HAS_ONEDNN
+        and x.device.type == 'cpu'
+        and x.dtype == weight.dtype
+        and x.dtype in _DTYPES
+        and not (torch.is_grad_enabled() and x.requires_grad)
+        and not torch.is_autocast_enabled('cpu')
+        and not _is_exporting()
+        and not torch.jit.is_tracing()
+    )

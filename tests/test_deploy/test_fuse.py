@@ -205,6 +205,20 @@ def test_half_precision():
     assert all(out.isfinite().all() and out.dtype == torch.bfloat16 for out in half(x.bfloat16()))
 
 
+@torch.no_grad()
+def test_position_code_follows_size_weights_and_dtype():
+    model = build(out_type='featmap')
+    fused = copy.deepcopy(model).fuse()
+    for size in ((64, 64), (64, 96), (64, 64)):
+        x = torch.randn(1, 3, *size)
+        assert_same(model(x), fused(x))
+    assert fused.position((4, 4)) is fused.position((4, 4))
+    for each in (model.position, fused.position.position):
+        each.proj.weight.mul_(2)
+    assert_same(model(x), fused(x))
+    assert fused.double().position((4, 4)).dtype == torch.float64
+
+
 class KernelCounter(TorchDispatchMode):
     """Counts operations that compute something: on a GPU, where a view is free, each is a kernel or more."""
 

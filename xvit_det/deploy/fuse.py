@@ -12,9 +12,10 @@ from xvit_det.backbones.pretrained import FUSED
 from xvit_det.backbones.xvit import XViTBlock
 from xvit_det.deploy.fold import fold_before, fold_behind, fold_layer_norm, fold_norm
 from xvit_det.deploy.linear import FusedFeedForward, Linear
+from xvit_det.deploy.position import CachedPosition
 from xvit_det.deploy.xvit_block import FusedXViTBlock
 from xvit_det.errors import InputError
-from xvit_det.layers import ClassAttentionBlock, ConvStem, DropPath, FeaturePyramid, FeedForward
+from xvit_det.layers import ClassAttentionBlock, ConvStem, DropPath, FeaturePyramid, FeedForward, FourierPosition
 from xvit_det.layers.class_attention import ClassAttention
 from xvit_det.mixers import XNormAttention
 
@@ -75,6 +76,11 @@ def _(part: nn.Linear) -> nn.Module:
 @_folded.register
 def _(part: FeedForward) -> nn.Module:
     return FusedFeedForward(part)
+
+
+@_folded.register
+def _(part: FourierPosition) -> nn.Module:
+    return CachedPosition(part)
 
 
 @_folded.register

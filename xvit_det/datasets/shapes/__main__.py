@@ -1,4 +1,4 @@
-"""Write the Shapes data set as a COCO folder: ``python -m xvit_det.datasets.shapes OUT --images 1100``."""
+"""Write the Shapes data set as a COCO folder: ``python -m xvit_det.datasets.shapes OUT --images 1000``."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence

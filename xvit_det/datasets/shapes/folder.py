@@ -33,7 +33,7 @@ class ShapesSpec:
         InputError: If a number is too small.
     """
 
-    num_train: int = 1100
+    num_train: int = 1000
     num_val: int = 100
     size: int = 192
     seed: int = 0

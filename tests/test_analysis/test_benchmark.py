@@ -67,12 +67,21 @@ def test_deit_runs_with_fused_attention():
     assert attention.scaled_dot_product_attention is F.scaled_dot_product_attention
 
 
-def test_xcit_has_no_class_attention_and_runs_in_bf16():
-    model = build('xcit_t12', (32, 32))
-    assert not model.ca_layers
+def test_xcit_has_no_class_attention():
+    assert not build('xcit_t12', (32, 32)).ca_layers
+
+
+@pytest.mark.parametrize('name', ['xvit_t', 'xcit_t12', 'deit_t', 'swin_t', 'resnet50'])
+def test_inference_in_bf16_computes_the_same_in_bf16(name):
+    model = build(name, (64, 64))
     model.eval()
-    (out,) = model.bfloat16()(torch.randn(1, 3, 32, 32).bfloat16())
-    assert out.shape == (1, 192, 2, 2) and out.dtype == torch.bfloat16
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        (expected,) = model(images)
+        models.cast(model, torch.bfloat16)
+        (out,) = model(images.bfloat16())
+    assert out.dtype == torch.bfloat16
+    assert F.cosine_similarity(out.float().flatten(), expected.flatten(), dim=0) > 0.99
 
 
 def test_a_configs_backbone_is_built_as_it_is_there():

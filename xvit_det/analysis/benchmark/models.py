@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import io
 import warnings
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -84,6 +85,10 @@ PEERS = {
     'resnet101': dict(type='ResNet', depth=101),
 }
 
+# mmpretrain computes XCiT's position code and Swin's window masks in fp32, whatever dtype the weights have, and stops
+# where the two meet: class of a module -> its part whose input is brought to the weights' dtype.
+PARTS_GIVEN_FP32 = {'PositionalEncodingFourier': 'token_projection', 'WindowMSA': 'softmax'}
+
 
 class NotPossible(Exception):
     """A case that does not exist, such as a peer without ``with_cp``; the message says why. It is left out."""
@@ -149,18 +154,15 @@ def build(name: str, size: Size, **options: Any) -> nn.Module:
     if known and 'img_size' in known and (name in OURS or name in PEERS):
         config['img_size'] = size
     try:
-        model = MODELS.build({**config, **options, '_scope_': scope} if scope else {**config, **options})
+        with _quietly():
+            return MODELS.build({**config, **options, '_scope_': scope} if scope else {**config, **options})
     except (AssertionError, ValueError) as error:
         raise NotPossible(f'{name} cannot be built for size {size_name(size)}: {error}') from error
-    if config['type'] == 'XCiT':
-        model.pos_embed.token_projection.register_forward_pre_hook(_to_weight_dtype)
-    return model
 
 
 def _import_peers() -> None:
     try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter('ignore')
+        with _quietly():
             import_module('mmpretrain.models')
     except ImportError as error:
         raise InputError(f'the peers {", ".join(PEERS)} come from mmpretrain, which is not usable: {error}') from error
@@ -173,6 +175,18 @@ def _config_backbone(name: str) -> tuple[dict, str | None]:
     return {**cfg.model.backbone, 'init_cfg': None}, cfg.get('default_scope')
 
 
-def _to_weight_dtype(projection: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-    """mmpretrain's XCiT computes its position code in fp32 and stops there when its weights are bf16 or fp16."""
-    return (inputs[0].to(projection.conv.weight.dtype),)
+def cast(model: nn.Module, dtype: torch.dtype) -> None:
+    """Give a model, built by :func:`build`, weights of a dtype, and let it run on images of that dtype."""
+    model.to(dtype)
+    for module in model.modules():
+        part = PARTS_GIVEN_FP32.get(type(module).__name__)
+        if part and dtype != torch.float32:
+            getattr(module, part).register_forward_pre_hook(lambda _, inputs: (inputs[0].to(dtype),))
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without OpenMMLab's remarks."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield

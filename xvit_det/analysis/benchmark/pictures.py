@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from xvit_det.analysis.benchmark.models import parse_size
 from xvit_det.analysis.benchmark.record import read
@@ -65,10 +66,7 @@ def draw_throughput(axes: Axes, rows: list[dict]) -> None:
     for name, speeds in lines.items():
         points = sorted((places[size], speed) for size, speed in speeds.items())
         axes.plot(*zip(*points, strict=True), **_look(name, list(lines)))
-    axes.set_xscale('log')
-    axes.set_xticks(list(places.values()), list(places), minor=False)
-    axes.set_xticks([], minor=True)
-    axes.set_yscale('log')
+    _log_axes(axes, {place: size for size, place in places.items()})
     axes.set_xlabel('image size, pixels')
     axes.set_ylabel('images per second')
     axes.set_title('Throughput by resolution')
@@ -95,10 +93,20 @@ def _draw_cost(axes: Axes, rows: list[dict], quantity: str, unit: float, label: 
         if name in fitted:
             look['label'] += f': tokens$^{{{fitted[name].exponent:.2f}}}$'
         axes.plot(tokens, [cost / unit for cost in costs], **look)
-    axes.set_xscale('log')
-    axes.set_yscale('log')
+    _log_axes(axes, {row['tokens']: f'{row["tokens"]:,}' for row in rows})
     axes.set_xlabel('tokens of stride 16 in an image')
     axes.set_ylabel(label)
+
+
+def _log_axes(axes: Axes, places: dict[float, str]) -> None:
+    """Both logarithmic; marks at the places that were measured, and plain numbers upwards."""
+    axes.set_xscale('log')
+    axes.set_xticks(list(places), list(places.values()))
+    axes.set_xticks([], minor=True)
+    axes.set_yscale('log')
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter('{x:g}')
+    axes.set_yticks([], minor=True)
 
 
 def _look(name: tuple, names: list[tuple]) -> dict:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xvit_det.analysis.benchmark.models import size_name
 from xvit_det.analysis.benchmark.record import open_record
 from xvit_det.analysis.benchmark.screen import Bar, show_table
 from xvit_det.analysis.benchmark.timing import synchronize
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f'config {args.config} is no MMDetection config: its default_scope is not mmdet')
     if not args.random:
         check_data(cfg, ('train', 'test'))
-    record = open_record(args, config=args.config)
+    record = open_record(args, config=args.config, input=_input(args))
     with config_scope(cfg), Bar(2 * (args.repeats + WARMUP)) as bar:
         model, optimizer = build_training(cfg, args.device, args.checkpoint)
         watch = Stopwatch()
@@ -135,6 +136,10 @@ def run(args: argparse.Namespace) -> None:
     for phase, parts in (('training', training), ('test', test)):
         record.add(part_rows(phase, parts), ('phase', 'part'))
     show(record.rows)
+
+
+def _input(args: argparse.Namespace) -> str:
+    return f'{args.batch} random images, {size_name(args.random)}' if args.random else "the config's data"
 
 
 def measure(

@@ -15,7 +15,7 @@ import xvit_det
 from xvit_det.errors import InputError
 
 # What must agree for rows to stand in one table.
-SAME = ('kind', 'device', 'threads', 'torch')
+SAME = ('kind', 'device', 'threads', 'torch', 'config', 'input', 'compile_mode')
 
 
 def make_header(kind: str, device: str) -> dict:
@@ -70,9 +70,9 @@ class Record:
             raise InputError(f'{path} exists; go on with it by --resume, or give --json another name')
         self.content = read(path)
         for key in SAME:
-            if self.header.get(key) != header[key]:
-                old = self.header.get(key)
-                raise InputError(f'--resume: {path} was recorded with {key} {old!r}, but this run has {header[key]!r}')
+            old, new = self.header.get(key), header.get(key)
+            if old != new:
+                raise InputError(f'--resume: {path} was recorded with {key} {old!r}, but this run has {new!r}')
 
     @property
     def header(self) -> dict:

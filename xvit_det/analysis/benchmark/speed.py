@@ -28,7 +28,7 @@ PRODUCTS_IN_TRAINING = 3
 def run(args: argparse.Namespace) -> None:
     """The command."""
     cases = cases_of(args)
-    record = open_record(args)
+    record = open_record(args, compile_mode=args.compile_mode)
     turns = (len(args.models) + 1) * (args.repeats + WARMUP)
     with Bar(len(cases) * turns) as bar:
         for number, case in enumerate(cases):

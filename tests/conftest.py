@@ -8,6 +8,7 @@ from pathlib import Path
 import mmengine.config.utils
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from xvit_det.hub import find_config
@@ -16,6 +17,12 @@ REPO = Path(__file__).resolve().parents[1]
 
 # Each `_base_ = 'mmpretrain::…'` reads all files of that package's model index: most of the time that a config takes.
 mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
+
+
+@pytest.fixture
+def fresh_compiler() -> None:
+    """Forget what torch.compile did in earlier tests: it gives up on a method after eight models that share it."""
+    torch.compiler.reset()
 
 
 @pytest.fixture(scope='session')

@@ -339,6 +339,7 @@ def test_bfloat16_autocast_is_close(name):
         assert (a - b).norm() < 0.05 * a.norm()
 
 
+@pytest.mark.usefixtures('fresh_compiler')
 @every_backbone
 def test_compiles_into_one_graph(name):
     model = build(name).eval()
@@ -351,6 +352,7 @@ def test_compiles_into_one_graph(name):
                 torch.testing.assert_close(a, b)
 
 
+@pytest.mark.usefixtures('fresh_compiler')
 @every_backbone
 def test_compiles_with_checkpointing(name):
     model = build(name, with_cp=True).train()

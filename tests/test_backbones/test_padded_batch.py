@@ -15,6 +15,7 @@ def build(**options) -> XViT:
     return XViT(arch=ARCH, **options)
 
 
+@pytest.mark.usefixtures('fresh_compiler')
 def test_compiles_into_one_graph():
     model = build(mask_padding=True).eval()
     x = torch.randn(1, 3, 64, 80)

@@ -171,6 +171,7 @@ def test_pretrained_weights_of_the_other_kind(tmp_path):
         load_pretrained(plain, tmp_path / 'fused.pth')
 
 
+@pytest.mark.usefixtures('fresh_compiler')
 @every_case
 @torch.no_grad()
 def test_compiles_into_one_graph(name):

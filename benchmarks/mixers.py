@@ -1,6 +1,6 @@
 """How fast are the token mixers, and how much memory do they need, beside packages that compute the same?
 
-    python benchmarks/mixers.py --threads 1 --json benchmarks/cpu/mixers.json
+    python benchmarks/mixers.py --clock cpu --json benchmarks/cpu/mixers.json
 
 runs our Nyström, Performer and Linformer attention and those of nystrom-attention, performer-pytorch and linformer
 with the same weights and input, in turns, so that whatever else the machine does slows both alike. A ratio is the
@@ -34,6 +34,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from xvit_det.analysis.benchmark.memory import MIB, peak_bytes  # noqa: E402
 from xvit_det.analysis.benchmark.timing import interleave, ratio  # noqa: E402
 from xvit_det.mixers import LinformerAttention, NystromAttention, PerformerAttention  # noqa: E402
 
@@ -118,16 +119,13 @@ def make_step(mixer: nn.Module, x: Tensor, training: bool) -> Callable[[], None]
 def peak_mib(step: Callable[[], None], device: str) -> float:
     """Memory of all tensors that the step makes, when it is highest."""
     if device != 'cpu':
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
+        return peak_bytes(step, device) / MIB
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True, acc_events=True) as profiler:
         step()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == '[memory]']
     events.sort(key=lambda event: event.start_ns())
-    return max(itertools.accumulate(event.nbytes() for event in events)) / 2**20
+    return max(itertools.accumulate(event.nbytes() for event in events)) / MIB
 
 
 def compare(name: str, ours: nn.Module, theirs: nn.Module, x: Tensor, training: bool, args: argparse.Namespace) -> dict:

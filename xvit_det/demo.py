@@ -5,7 +5,6 @@ It needs no data and no GPU and takes minutes on two CPU cores. OpenMMLab's own 
 
 import json
 import os
-import socket
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -27,6 +26,7 @@ from mmengine.runner import Runner
 from pycocotools.coco import COCO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.distributed.elastic.utils.distributed import get_free_port
 
 from xvit_det.engine.amp import cpu_computes_bfloat16
 from xvit_det.engine.cli import command, join_cpu_group
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.work_dir.mkdir(parents=True, exist_ok=True)
     _log(args).write_text('')
     if args.processes is None:
-        args.processes = 1 if torch.cuda.is_available() else min(2, os.cpu_count())
+        args.processes = 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
     if args.processes == 1:
         _demo(args)
     else:
@@ -73,12 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _spawn(args: Namespace) -> None:
     """Train with one thread in each of several processes: on layers this small, a second thread gains nothing."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    os.environ.update(
-        MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), WORLD_SIZE=str(args.processes), OMP_NUM_THREADS='1'
-    )
+    port = str(get_free_port())
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=port, WORLD_SIZE=str(args.processes), OMP_NUM_THREADS='1')
     try:
         torch.multiprocessing.spawn(_worker, (args,), nprocs=args.processes)
     except torch.multiprocessing.ProcessExitedException as error:

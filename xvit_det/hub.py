@@ -91,8 +91,7 @@ def create_model(name: str | Path, pretrained: str | Path | None = None, **overr
             nothing fits.
     """
     cfg = Config.fromfile(find_config(name))
-    if 'data_preprocessor' in cfg:  # mmpretrain keeps it outside of the model
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    complete_model(cfg)
     _check_overrides(overrides, cfg.model, cfg.default_scope, where='')
     cfg.merge_from_dict({'model': _replacing(overrides, cfg.model)})
     model = MODELS.build({**cfg.model, '_scope_': cfg.default_scope})
@@ -102,6 +101,12 @@ def create_model(name: str | Path, pretrained: str | Path | None = None, **overr
         load_pretrained(model, str(pretrained))
     model.cfg = cfg
     return model.eval()
+
+
+def complete_model(cfg: Config) -> None:
+    """Put the data preprocessor, which mmpretrain keeps outside of the model, into it, as its trainer does."""
+    if 'data_preprocessor' in cfg:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
 
 
 def _check_overrides(overrides: dict, part: ConfigDict, scope: str, where: str) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch.distributed.elastic.utils.distributed import get_free_port
 
 REPO = Path(__file__).resolve().parents[2]
 CLASSES = ('square', 'bar')
@@ -163,9 +163,7 @@ def tool() -> Callable[..., subprocess.CompletedProcess]:
 
     def run(name: str, *argv: str, cwd: Path) -> subprocess.CompletedProcess:
         line = [sys.executable] if name.endswith('.py') else ['bash']
-        with socket.socket() as free:
-            free.bind(('127.0.0.1', 0))
-            environment = os.environ | dict(PYTHON=sys.executable, PORT=str(free.getsockname()[1]))
+        environment = os.environ | dict(PYTHON=sys.executable, PORT=str(get_free_port()))
         command = [*line, str(REPO / 'tools' / name), *argv]
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 

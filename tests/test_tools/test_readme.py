@@ -4,12 +4,12 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.utils.distributed import get_free_port
 
 REPO = Path(__file__).resolve().parents[2]
 README = (REPO / 'README.md').read_text()
@@ -122,19 +122,20 @@ def test_training_on_tiny_imagenet(clone, tiny_imagenet_folder):
     assert 'accuracy/top1' in succeed(shell(f'{command} {SHORT}', clone))
 
 
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        return str(free.getsockname()[1])
-
-
 def test_several_processes_and_machines(clone):
     one_machine, two_machines = commands('tools/dist_train.sh')
     tiny = ' model.backbone.arch=tiny model.neck.in_channels="[192,192,192,192]"'
-    succeed(shell(one_machine.replace(' 8 ', ' 2 ') + f' {SHORT} {tiny}', clone, PORT=free_port(), OMP_NUM_THREADS='1'))
+    succeed(
+        shell(
+            one_machine.replace(' 8 ', ' 2 ') + f' {SHORT} {tiny}',
+            clone,
+            PORT=str(get_free_port()),
+            OMP_NUM_THREADS='1',
+        )
+    )
     local = two_machines.replace('10.0.0.1', '127.0.0.1').replace(' 8 ', ' 1 ') + f' {SHORT} {tiny}'
     other = local.replace('NODE_RANK=0', 'NODE_RANK=1') + ' --work-dir work_dirs/other'
-    variables = dict(PORT=free_port(), OMP_NUM_THREADS='1')
+    variables = dict(PORT=str(get_free_port()), OMP_NUM_THREADS='1')
     succeed(shell(local, clone, **variables), shell(other, clone, **variables))
 
 

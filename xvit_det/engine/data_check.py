@@ -34,6 +34,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
     _check_files(cfg, splits)
     counts: dict[str, int] = defaultdict(int)
     files: dict[str, dict] = {}
+    summed: set[str] = set()  # all splits are in the same folder
     for split in splits:
         for dataset in dataset_configs(cfg, split):
             cls = find_class(dataset.get('type'), cfg.get('default_scope'))
@@ -45,7 +46,10 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
                 _check_images(path, content['images'], dataset)
                 counts[split] += len(content['images'])
             if _stands_in_base_folder(dataset, cls):
-                _check_sums(resolve(dataset, cls.base_folder), cls)
+                folder = resolve(dataset, cls.base_folder)
+                if folder not in summed:
+                    _check_sums(folder, cls)
+                    summed.add(folder)
             if classes:
                 _check_num_classes(cfg.model, len(classes), f'the {split} data set has')
     return dict(counts)

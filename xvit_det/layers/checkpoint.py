@@ -1,7 +1,7 @@
 """Activation checkpointing that leaves the same model behind as a plain run."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -9,29 +9,27 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import checkpoint as torch_checkpoint
 
-from xvit_det.mixers import PerformerAttention
+from xvit_det.mixers import TokenMixer
 
 
 @contextmanager
 def _without_side_effects(module: nn.Module) -> Iterator[None]:
-    """Keep BatchNorm's running statistics, and a Performer from counting the repeated step as another one."""
-    performers = [m for m in module.modules() if isinstance(m, PerformerAttention)]
-    intervals = [performer.redraw_interval for performer in performers]
+    """Keep BatchNorm's running statistics, and what a mixer keeps from step to step."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         # Batch statistics as before, the running ones multiplied by one: leaving them out would change what autograd
         # saves, which the recomputation must match.
         norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
-    for performer in performers:
-        performer.redraw_interval = None
     try:
-        yield
+        with ExitStack() as mixers:
+            for mixer in module.modules():
+                if isinstance(mixer, TokenMixer):
+                    mixers.enter_context(mixer.repeating())
+            yield
     finally:
         for norm, (momentum, batches) in zip(norms, kept, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, batches
-        for performer, interval in zip(performers, intervals, strict=True):
-            performer.redraw_interval = interval
 
 
 @torch.compiler.disable  # Dynamo cannot trace the context below; the rest of the model still compiles

@@ -49,6 +49,11 @@ class TokenMixer(nn.Module, ABC):
                 another number of tokens.
         """
 
+    def repeating(self) -> AbstractContextManager:
+        """What surrounds a forward pass that is made again for the same step, as checkpointing does: a mixer that keeps
+        something from step to step leaves it alone in there."""
+        return nullcontext()
+
 
 def split_heads(x: Tensor, num_heads: int, parts: int = 1) -> Tensor | Sequence[Tensor]:
     """(B, N, parts·H·d) -> ``parts`` tensors (B, H, N, d), or that one tensor."""

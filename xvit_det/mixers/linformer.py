@@ -73,7 +73,7 @@ class LinformerAttention(TokenMixer):
         v = k if self.v is None else split_heads(self.v(x), self.kv_heads)
         shared = v is k and self.rotary is None
         if self.rotary is not None:
-            q, k = self.rotary(q, size), self.rotary(k, size)
+            q, k = self.rotary.turn_both(q, k, size)
         if valid is not None:
             projection = projection * valid[..., None].to(projection.dtype)  # (B, N, K)
             projection = projection[:, None]

@@ -83,7 +83,7 @@ class NystromAttention(TokenMixer):
         x = F.pad(x, (0, 0, fill, 0)) if fill else x  # without a bias, a zero token's q, k and v are zero
         q, k, v = split_heads(self.qkv(x), self.num_heads, parts=3)
         if self.rotary is not None:
-            q, k = self.rotary(q, size), self.rotary(k, size)
+            q, k = self.rotary.turn_both(q, k, size)
         if valid is not None:
             q, k, v = (u * valid for u in (q, k, v))
         out = merge_heads(nystrom_attention(q, k, v, self.landmarks, self.pinv_iterations, valid))

@@ -5,6 +5,8 @@ features.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +100,7 @@ class PerformerAttention(TokenMixer):
             self._count_step()
         q, k, v = (split_heads(layer(x), self.num_heads) for layer in (self.q, self.k, self.v))
         if self.rotary is not None:
-            q, k = self.rotary(q, size), self.rotary(k, size)
+            q, k = self.rotary.turn_both(q, k, size)
         h = self.num_heads - self.local_heads  # the first heads see all tokens, the last ones their surroundings
         outs = []
         if h > 0:
@@ -106,6 +108,15 @@ class PerformerAttention(TokenMixer):
         if self.local_heads > 0:
             outs.append(local_attention(q[:, h:], k[:, h:], v[:, h:], self.window, valid))
         return self.proj(merge_heads(outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)))
+
+    @contextmanager
+    def repeating(self) -> Iterator[None]:
+        """Without counting the repeated step as another one."""
+        interval, self.redraw_interval = self.redraw_interval, None
+        try:
+            yield
+        finally:
+            self.redraw_interval = interval
 
     def redraw_features(self) -> None:
         """Replace the random features by new ones.

@@ -47,10 +47,17 @@ class RotaryPosition(nn.Module):
         Returns:
             (B, H, N, d).
         """
+        return _turn(x, *self._cos_sin(x, size))
+
+    def turn_both(self, q: Tensor, k: Tensor, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+        """Queries (B, H, N, d) and keys (B, H', N, d) of the same tokens, turned as by :meth:`forward`."""
+        cos, sin = self._cos_sin(q, size)
+        return _turn(q, cos, sin), _turn(k, cos, sin)
+
+    def _cos_sin(self, x: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
+        """2 x (N, d/2), for tokens (B, H, N, d)."""
         angles = self._angles(x.shape[-2], size)
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-        a, b = x.unflatten(-1, (-1, 2)).unbind(-1)  # (B, H, N, d) -> 2 x (B, H, N, d/2)
-        return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
+        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
 
     def _angles(self, num_tokens: int, size: tuple[int, int] | None) -> Tensor:
         """(N, d/2)."""
@@ -64,3 +71,8 @@ class RotaryPosition(nn.Module):
         columns = (torch.arange(w, device=device)[:, None] * self.frequencies).expand(h, w, -1)
         grid = torch.cat((rows, columns), dim=-1).flatten(0, 1)  # (h, w, d/2) -> (h·w, d/2)
         return torch.cat((grid.new_zeros(num_tokens - h * w, grid.shape[1]), grid))
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)  # (B, H, N, d) -> 2 x (B, H, N, d/2)
+    return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)

@@ -64,7 +64,7 @@ class SoftmaxAttention(TokenMixer):
     def _heads(self, x: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = split_heads(self.qkv(x), self.num_heads, parts=3)
         if self.rotary is not None:
-            q, k = self.rotary(q, size), self.rotary(k, size)
+            q, k = self.rotary.turn_both(q, k, size)
         return q, k, v
 
     @staticmethod

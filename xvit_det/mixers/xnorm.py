@@ -6,7 +6,7 @@
 import torch
 from torch import Tensor, nn
 
-from xvit_det.mixers.base import TokenMixer, widen
+from xvit_det.mixers.base import TokenMixer, merge_heads, split_heads, widen
 
 
 def unit_vectors(x: Tensor, dim: int) -> Tensor:
@@ -108,8 +108,7 @@ class XNormAttention(TokenMixer):
         self.proj = nn.Linear(attn_dims, embed_dims)
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
-        # (B, N, 3e) -> (3, B, H, N, c)
-        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = split_heads(self.qkv(x), self.num_heads, parts=3)  # (B, N, 3e) -> 3 x (B, H, N, c)
         gamma = None if self.gamma_q is None else self.gamma_q * self.gamma_kv
         out = xnorm_attention(q, k, v, gamma, self.kv_axis, valid)
-        return self.proj(out.transpose(1, 2).flatten(2))  # (B, H, N, c) -> (B, N, e) -> (B, N, C)
+        return self.proj(merge_heads(out))  # (B, H, N, c) -> (B, N, e) -> (B, N, C)

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from xvit_det.backbones.pretrained import load_pretrained
 from xvit_det.engine.cli import set_loader_defaults
 from xvit_det.errors import InputError
+from xvit_det.hub import complete_model
 
 
 @contextmanager
@@ -32,8 +33,7 @@ def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> t
     """
     if not cfg.get('optim_wrapper'):
         raise InputError('the config has no optim_wrapper, so a training step cannot be taken')
-    if 'data_preprocessor' in cfg:  # mmpretrain keeps it outside of the model
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    complete_model(cfg)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).to(device)
     if checkpoint:

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from xvit_det import InputError
+from xvit_det.analysis.benchmark.steps import compiler_problem
 from xvit_det.backbones import Backbone, load_pretrained
 from xvit_det.deploy import fuse
 from xvit_det.layers import LocalPatchInteraction
@@ -180,6 +181,21 @@ def test_compiles_into_one_graph(name):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         assert_same(fused(x), torch.compile(fused, fullgraph=True, backend='eager')(x))
+
+
+@pytest.mark.usefixtures('fresh_compiler')
+@torch.no_grad()
+def test_inductor_compiles_it_for_all_sizes_at_once():
+    if problem := compiler_problem('cpu'):
+        pytest.skip(problem)
+    fused = build(arch=dict(_XVIT, depth=1), out_type='featmap', out_indices=-1).fuse()
+    compiled = torch.compile(fused, fullgraph=True, dynamic=True)
+    small, large = torch.randn(2, 3, 64, 80), torch.randn(3, 3, 96, 128)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        assert_same(fused(small), compiled(small))
+        with torch.compiler.set_stance('fail_on_recompile'):
+            assert_same(fused(large), compiled(large))
 
 
 @pytest.mark.parametrize('out_type', ['pyramid', 'cls_token'])

@@ -51,7 +51,7 @@ class FusedFeedForward(FeedForward):
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, act: str = 'none') -> Tensor:
     """``x · weightᵀ + bias``: (..., C), (D, C), (D,) -> (..., D), and with ``act='gelu'`` GELU of that."""
     if _use_onednn(x, weight):
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, act, [], 'none')
+        return _onednn(x, weight, bias, act)
     x = F.linear(x, weight, bias)
     return gelu(x) if act == 'gelu' else x
 
@@ -60,15 +60,35 @@ def linear_add(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Ten
     """``residual + linear(x)``, with a weight (D, C) or one for every image, (B, D, C); (B, N, C) -> (B, N, D)."""
     shared = weight if weight.ndim == 2 else weight[0] if len(weight) == 1 else None
     if shared is not None and residual.dtype == x.dtype and _use_onednn(x, shared):
-        if torch.compiler.is_compiling():  # the kernel that adds cannot be traced, and a compiler adds by itself
-            return residual + linear(x, shared, bias)
-        return torch.ops.mkldnn._linear_pointwise.binary(x, residual, shared, bias, 'add')
+        return _onednn(x, shared, bias, residual=residual)
     total = residual + bias
     if not total.dtype == x.dtype == weight.dtype:  # under autocast, which does not know operations in place
         return total + x @ weight.mT
     if shared is None:
         return total.baddbmm_(x, weight.mT)
     return total.flatten(0, 1).addmm_(x.flatten(0, 1), shared.T).view_as(total)
+
+
+def _onednn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, act: str = 'none', residual: Tensor | None = None
+) -> Tensor:
+    kernel = _opaque_kernel if torch.compiler.is_compiling() else _kernel
+    return kernel(x, weight, bias, act, residual)
+
+
+def _kernel(x: Tensor, weight: Tensor, bias: Tensor | None, act: str, residual: Tensor | None) -> Tensor:
+    if residual is not None:
+        return torch.ops.mkldnn._linear_pointwise.binary(x, residual, weight, bias, 'add')
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, act, [], 'none')
+
+
+# TorchInductor has a rule of its own for oneDNN's kernel, which refuses weights that are not constants of the graph.
+_opaque_kernel = torch.library.custom_op('xvit_det::onednn_linear', _kernel, mutates_args=())
+
+
+@_opaque_kernel.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, act: str, residual: Tensor | None) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
 def _use_onednn(x: Tensor, weight: Tensor) -> bool:

@@ -1,7 +1,7 @@
 """``speed``: milliseconds of a call or training step, beside the first model's and the machine's matrix products.
 
-All models of a case run in turns, together with a large matrix product in the same dtype. So the ratios and the share
-of the machine's peak hold even where the machine's speed changes meanwhile.
+All models of a case run in turns, together with large matrix products in the same dtype. So the ratios and the share
+of the machine's peak, the fastest of these products, hold even where the machine's speed changes meanwhile.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import torch
 from xvit_det.analysis.benchmark.models import NotPossible, build
 from xvit_det.analysis.benchmark.record import Record, open_record
 from xvit_det.analysis.benchmark.screen import Bar, show_table
-from xvit_det.analysis.benchmark.steps import Case, Step, build_step, matrix_product
+from xvit_det.analysis.benchmark.steps import Case, Step, build_step, matrix_products
 from xvit_det.analysis.benchmark.timing import interleave, ratio
 from xvit_det.analysis.counts import count_macs
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     """The command."""
     cases = cases_of(args)
     record = open_record(args, compile_mode=args.compile_mode)
-    turns = (len(args.models) + 1) * (args.repeats + WARMUP)
+    turns = (len(args.models) + 2) * (args.repeats + WARMUP)
     with Bar(len(cases) * turns) as bar:
         for number, case in enumerate(cases):
             bar.describe(str(case))
@@ -53,13 +53,13 @@ def measure(args: argparse.Namespace, case: Case, record: Record, bar: Bar) -> N
     steps = possible_steps(args.models, case, bar.skipped, args.compile_mode)
     if not steps:
         return
-    multiply, operations = matrix_product(case)
-    *seconds, product = interleave([*steps.values(), multiply], args.repeats, warmup=WARMUP, tick=bar.tick)
-    peak = operations / statistics.median(product)
-    times = dict(zip(steps, seconds, strict=True))
+    products, operations = matrix_products(case)
+    seconds = interleave([*steps.values(), *products.values()], args.repeats, warmup=WARMUP, tick=bar.tick)
+    times = dict(zip([*steps, *products], seconds, strict=True))
+    peaks = {name: operations / statistics.median(times[name]) for name in products}
     first = times.get(args.models[0])
-    rows = [speed_row(name, case, times[name], first, macs_of(name, case), peak) for name in steps]
-    note_peak(record, case, peak)
+    rows = [speed_row(name, case, times[name], first, macs_of(name, case), max(peaks.values())) for name in steps]
+    note_peaks(record, case, peaks)
     record.add(rows, KEYS)
 
 
@@ -90,7 +90,7 @@ def speed_row(name: str, case: Case, seconds: list[float], first: list[float] | 
         seconds: Of each turn.
         first: Those of the first model in the same turns; ``None`` if it could not run.
         macs: Multiply-accumulates of one image, forward.
-        peak: Operations in a second of the matrix product.
+        peak: Operations in a second of the fastest matrix product.
     """
     median = statistics.median(seconds)
     operations = 2 * macs * case.batch * (PRODUCTS_IN_TRAINING if case.training else 1)
@@ -105,11 +105,12 @@ def speed_row(name: str, case: Case, seconds: list[float], first: list[float] | 
     )
 
 
-def note_peak(record: Record, case: Case, peak: float) -> None:
-    """Keep the matrix product's speed of this case in the header."""
+def note_peaks(record: Record, case: Case, peaks: dict[str, float]) -> None:
+    """Keep the matrix products' speeds of this case in the header, ``gflops`` being the fastest's."""
     keys = {key: value for key, value in case.keys('').items() if key != 'model'}
-    peaks = [old for old in record.header.get('matrix_peaks', []) if not keys.items() <= old.items()]
-    record.header['matrix_peaks'] = [*peaks, keys | dict(gflops=round(peak / 1e9, 1))]
+    others = [old for old in record.header.get('matrix_peaks', []) if not keys.items() <= old.items()]
+    products = {name: round(peak / 1e9, 1) for name, peak in peaks.items()}
+    record.header['matrix_peaks'] = [*others, keys | dict(gflops=max(products.values()), products=products)]
 
 
 def show(rows: list[dict]) -> None:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from xvit_det.analysis.benchmark.models import NotPossible, Size, build, cast, size_name
+from xvit_det.deploy.linear import linear
 from xvit_det.errors import InputError
 
-Step = Callable[[], None]
+Step = Callable[[], object]
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 # torch.OutOfMemoryError, NotImplementedError and dynamo's errors are RuntimeErrors; a ValueError refuses a size.
 FAILURES = (RuntimeError, ValueError)
@@ -144,13 +145,14 @@ def check_device(device: str) -> None:
         raise InputError('device cuda: PyTorch finds no CUDA device here')
 
 
-def matrix_product(case: Case) -> tuple[Step, int]:
-    """A large matrix product in the case's dtype, the most that the machine can do, and its operations."""
+def matrix_products(case: Case) -> tuple[dict[str, Step], int]:
+    """A large matrix product in the case's dtype, by each library that a model's linear layers may use, and its
+    operations: the fastest is the most that the machine is known to do."""
     side = 2048 if case.device == 'cpu' else 8192
     a, b = torch.randn(2, side, side, device=case.device, dtype=DTYPES[case.dtype]).unbind()
     out = torch.empty_like(a)
-
-    def multiply() -> None:
-        torch.mm(a, b.t(), out=out)  # as a linear layer does: the fastest way round
-
-    return multiply, 2 * side**3
+    # The weight is transposed, as in a linear layer: the fastest way round.
+    products: dict[str, Step] = {'torch.mm': lambda: torch.mm(a, b.t(), out=out)}
+    if case.device == 'cpu':
+        products['linear of fused models'] = lambda: linear(a, b, None)
+    return products, 2 * side**3

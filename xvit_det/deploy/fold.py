@@ -4,21 +4,8 @@ Sums are formed in float64, so that folding rounds once.
 """
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-
-def is_constant(norm: nn.Module) -> bool:
-    """Whether a norm is a fixed scale and shift in evaluation mode, as BatchNorm with running statistics is."""
-    return isinstance(norm, _BatchNorm) and norm.running_mean is not None
-
-
-def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """The ``s`` and ``t`` (C,) with which a BatchNorm in evaluation mode is ``s · x + t``."""
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double() * scale
-    return scale, shift if norm.bias is None else shift + norm.bias.double()
+from xvit_det.layers.norm import is_constant, scale_and_shift
 
 
 def fold_behind(layer: nn.Module, scale: Tensor, shift: Tensor) -> None:

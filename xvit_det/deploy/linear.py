@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xvit_det import kernels
 from xvit_det.layers import FeedForward
 from xvit_det.layers.gelu import gelu
 
@@ -16,7 +17,6 @@ _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn,
 _DTYPES = {torch.float32}
 if _HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
     _DTYPES.add(torch.bfloat16)
-_is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)  # torch 2.6 has the latter only
 
 
 class Linear(nn.Linear):
@@ -100,6 +100,5 @@ def _use_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.dtype in _DTYPES
         and not (torch.is_grad_enabled() and x.requires_grad)
         and not torch.is_autocast_enabled('cpu')
-        and not _is_exporting()
-        and not torch.jit.is_tracing()
+        and not kernels.is_exporting()
     )

@@ -3,19 +3,22 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xvit_det import kernels
 from xvit_det.backbones.xvit import XViTBlock
 from xvit_det.deploy.fold import fold_behind, fold_layer_norm, is_constant, scale_and_shift
 from xvit_det.deploy.linear import linear, linear_add
 from xvit_det.layers import Affine, LocalPatchInteraction, map_to_tokens, tokens_to_map
 from xvit_det.layers.gelu import gelu
-from xvit_det.mixers.xnorm import unit_kv, unit_vectors
+from xvit_det.mixers.base import merge_heads, split_heads
+from xvit_det.mixers.xnorm import kernel_serves, unit_kv, unit_vectors, xnorm_attention
 
 
 class FusedLPI(nn.Module):
     """Local patch interaction with its BatchNorm, ``s · x + t``, and an affine folded into the second convolution.
 
     The scale goes into the taps, and the shift into the bias, as if all taps saw it. At the border they do not: there
-    zeros take the place of ``s · x + t``, so what the taps outside contribute to the bias is taken off again.
+    zeros take the place of ``s · x + t``, so what the taps outside contribute to the bias is taken off again. The
+    Triton kernel, which makes no pass of its own for the norm, takes the norm and the second convolution unfolded.
 
     Args:
         lpi: What to fold; its norm is a BatchNorm with running statistics. It is used up.
@@ -27,6 +30,9 @@ class FusedLPI(nn.Module):
         self.conv1, self.conv2 = lpi.conv1, lpi.conv2
         scale, shift = scale_and_shift(lpi.norm)
         fold_behind(self.conv2, affine.alpha, affine.beta)
+        unfolded = dict(scale=scale, shift=shift, weight2=self.conv2.weight.clone(), bias2=self.conv2.bias.clone())
+        for name, value in unfolded.items():
+            self.register_buffer(name, value.to(self.conv2.weight.dtype))
         taps = self.conv2.weight.double()[:, 0] * shift[:, None, None]  # (C, 3, 3): what each adds to the bias
         self.conv2.weight.mul_(scale[:, None, None, None])
         self.conv2.bias.add_(taps.sum((1, 2)))
@@ -37,6 +43,12 @@ class FusedLPI(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int], valid: Tensor | None = None) -> Tensor:
         """As :class:`LocalPatchInteraction`."""
+        if kernels.usable(x, self.conv1.weight):
+            from xvit_det.kernels.lpi import local_patch_interaction
+
+            return local_patch_interaction(
+                x, size, valid, self.conv1.weight, self.conv1.bias, self.scale, self.shift, self.weight2, self.bias2
+            )
         h, w = size
         mask = None if valid is None else valid[:, None].unflatten(2, size).to(x.dtype)  # (B, N) -> (B, 1, h, w)
         if mask is None and min(h, w) == 1:
@@ -90,12 +102,17 @@ class FusedXViTBlock(nn.Module):
         return linear_add(x, hidden, self.fc2.weight, self.fc2.bias)
 
     def _attention(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Unit queries (B, N, e) and the weight (B, C, e) of the linear layer that they go through."""
-        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).unbind(2)  # (B, N, 3e) -> 3 x (B, N, H, c)
-        kv = unit_kv(k.transpose(1, 2), v.transpose(1, 2), self.kv_axis, valid)  # (B, H, c, c)
+        """Unit queries (B, N, e) and the weight (B, C, e) of the linear layer that they go through.
+
+        Where the kernel does the attention, which costs it no more than the norms, its output and the usual weight.
+        """
+        q, k, v = split_heads(self.qkv(x), self.num_heads, parts=3)  # (B, N, 3e) -> 3 x (B, H, N, c)
+        if kernel_serves(q, k, v):
+            return merge_heads(xnorm_attention(q, k, v, None, self.kv_axis, valid)), self.proj.weight
+        kv = unit_kv(k, v, self.kv_axis, valid)  # (B, H, c, c)
         proj = self.proj.weight.unflatten(1, (self.num_heads, -1)).permute(1, 2, 0)  # (C, e) -> (H, c, C)
         weight = (kv @ proj.to(kv.dtype)).flatten(1, 2).mT  # (B, H, c, C) -> (B, e, C) -> (B, C, e)
-        return unit_vectors(q, dim=-1).flatten(2), weight
+        return unit_vectors(q.transpose(1, 2), dim=-1).flatten(2), weight  # (B, N, H, c) -> (B, N, e)
 
 
 def _add(x: Tensor, y: Tensor) -> Tensor:

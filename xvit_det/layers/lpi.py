@@ -2,8 +2,9 @@
 
 from torch import Tensor, nn
 
+from xvit_det import kernels
 from xvit_det.layers.gelu import GELU
-from xvit_det.layers.norm import build_norm
+from xvit_det.layers.norm import build_norm, is_constant, scale_and_shift
 from xvit_det.layers.tokens import map_to_tokens, tokens_to_map
 
 
@@ -33,6 +34,14 @@ class LocalPatchInteraction(nn.Module):
         Returns:
             Tokens (B, N, C).
         """
+        if not self.norm.training and is_constant(self.norm) and kernels.usable(x, *self.parameters()):
+            from xvit_det.kernels.lpi import local_patch_interaction
+
+            scale, shift = scale_and_shift(self.norm)
+            conv1, conv2 = self.conv1, self.conv2
+            return local_patch_interaction(
+                x, size, valid, conv1.weight, conv1.bias, scale, shift, conv2.weight, conv2.bias
+            )
         mask = None if valid is None else valid[:, None].unflatten(2, size)  # (B, N) -> (B, 1, h, w)
         x = tokens_to_map(x, size)
         x = self.conv1(x if mask is None else x.mul_(mask))

@@ -1,6 +1,7 @@
 """Normalisation of maps, chosen by an OpenMMLab ``norm_cfg``."""
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 _NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm, 'GN': nn.GroupNorm}
 
@@ -27,3 +28,17 @@ def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
         )
     norm = nn.GroupNorm(num_channels=channels, **options) if kind == 'GN' else _NORMS[kind](channels, **options)
     return norm.requires_grad_(requires_grad)
+
+
+def is_constant(norm: nn.Module) -> bool:
+    """Whether a norm is a fixed scale and shift in evaluation mode, as BatchNorm with running statistics is."""
+    return isinstance(norm, _BatchNorm) and norm.running_mean is not None
+
+
+def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """The ``s`` and ``t`` (C,) with which a BatchNorm in evaluation mode is ``s · x + t``."""
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.double()
+    shift = -norm.running_mean.double() * scale
+    return scale, shift if norm.bias is None else shift + norm.bias.double()

@@ -6,6 +6,7 @@
 import torch
 from torch import Tensor, nn
 
+from xvit_det import kernels
 from xvit_det.mixers.base import TokenMixer, merge_heads, split_heads, widen
 
 
@@ -42,10 +43,22 @@ def xnorm_attention(
     Returns:
         (B, H, M, c).
     """
+    if kernel_serves(q, k, v, gamma):
+        from xvit_det.kernels.xnorm import xnorm_attention as kernel
+
+        return kernel(q, k, v, gamma, kv_axis, valid)
     kv = unit_kv(k, v, kv_axis, valid)
     if gamma is not None:
         kv = kv * gamma.to(kv.dtype)
     return unit_vectors(q, dim=-1) @ kv
+
+
+def kernel_serves(q: Tensor, k: Tensor, v: Tensor, gamma: Tensor | None = None) -> bool:
+    """Whether the Triton kernel is used, see :mod:`xvit_det.kernels`: it neither broadcasts nor promotes, and needs
+    heads that are narrow enough for one tile."""
+    if not (kernels.usable(q, k, v, gamma) and q.dtype == k.dtype == v.dtype):
+        return False
+    return q.shape[:2] == k.shape[:2] and q.shape[-1] == k.shape[-1] <= 64 and k.shape == v.shape
 
 
 def unit_kv(k: Tensor, v: Tensor, kv_axis: int, valid: Tensor | None) -> Tensor:

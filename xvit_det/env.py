@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 import torch
 
 import xvit_det
+from xvit_det import kernels
 
 FAMILY = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain')
 LIBRARIES = ('torch', 'torchvision', 'numpy', 'cv2', 'pycocotools')
@@ -160,6 +161,9 @@ def collect() -> Report:
     features['mixed precision'] = Verdict(
         has_gpu, 'with --amp' if has_gpu else 'needs a GPU; --amp is ignored on a CPU'
     )
+    fast = has_gpu and kernels.usable(torch.empty(1, device='cuda'))
+    needs = 'PyTorch does without; they need an NVIDIA GPU (Ampere or newer), Triton and a C compiler'
+    features['Triton kernels'] = Verdict(fast, 'in inference on the GPU' if fast else needs)
     report.features = features
     return report
 

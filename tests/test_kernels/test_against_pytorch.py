@@ -31,6 +31,7 @@ def launches(monkeypatch) -> list[str]:
     """The kernels that were launched."""
     from xvit_det.kernels import lpi, xnorm
 
+    assert kernels._triton_works()  # which tries the kernels out the first time
     names = []
 
     class Recorded:
@@ -242,6 +243,19 @@ def test_double_precision_and_tracing_are_left_to_pytorch(launches):
     torch.jit.trace(mixer, (x,), check_trace=False)
     torch.export.export(mixer, (x,))
     assert not launches
+
+
+@pytest.mark.parametrize('kernel', ['xnorm_attention', 'local_patch_interaction'])
+def test_a_kernel_that_computes_something_else_is_not_used(kernel, monkeypatch):
+    from xvit_det.kernels import trial
+
+    state = torch.get_rng_state()
+    assert kernels._triton_works.__wrapped__()
+    assert torch.equal(torch.get_rng_state(), state)
+    right = getattr(trial, kernel)
+    monkeypatch.setattr(trial, kernel, lambda *args: 1.001 * right(*args))
+    with pytest.warns(UserWarning, match=r'goes on without its kernels: .* in torch.float32 is off by 0.001$'):
+        assert not kernels._triton_works.__wrapped__()
 
 
 @pytest.mark.usefixtures('fresh_compiler')

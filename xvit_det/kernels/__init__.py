@@ -53,7 +53,8 @@ def on_device_of(x: Tensor) -> AbstractContextManager:
 @torch.compiler.assume_constant_result
 @functools.cache
 def _triton_works() -> bool:
-    """Try Triton out, once: it may be missing, and besides a GPU of compute capability 8 it needs a C compiler."""
+    """Try the kernels out, once: Triton may be missing, it needs a GPU of compute capability 8 and a C compiler, and a
+    result that is not PyTorch's is none."""
     try:
         from xvit_det.kernels.trial import run
 
@@ -64,6 +65,8 @@ def _triton_works() -> bool:
         return False
     except Exception as error:  # whatever a broken tool chain raises: PyTorch does without it
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        warnings.warn(f'Triton does not work here, xvit_det goes on without its kernels: {reason}', stacklevel=2)
+        warnings.warn(
+            f'the Triton kernels do not work here, xvit_det goes on without its kernels: {reason}', stacklevel=2
+        )
         return False
     return True

@@ -1,6 +1,6 @@
 """How fast are the token mixers, and how much memory do they need, beside packages that compute the same?
 
-    python benchmarks/mixers.py --clock cpu --json benchmarks/cpu/mixers.json
+    python benchmarks/mixers.py --threads 2 --json benchmarks/cpu/mixers.json
 
 runs our Nyström, Performer and Linformer attention and those of nystrom-attention, performer-pytorch and linformer
 with the same weights and input, in turns, so that whatever else the machine does slows both alike. A ratio is the

@@ -5,6 +5,7 @@ import mmap
 import os
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,14 @@ from xvit_det.analysis.benchmark import models, scaling, speed, steps
 from xvit_det.analysis.benchmark.command import main
 from xvit_det.analysis.benchmark.memory import MIB, peak_bytes, run_apart
 from xvit_det.analysis.benchmark.models import OURS, NotPossible, build, parse_size, size_name
-from xvit_det.analysis.benchmark.pictures import COLOURS
+from xvit_det.analysis.benchmark.pictures import COLOURS, draw
 from xvit_det.analysis.benchmark.scaling import fit_power, token_count
 from xvit_det.analysis.benchmark.speed import COLUMNS
-from xvit_det.analysis.benchmark.steps import Case, build_step
+from xvit_det.analysis.benchmark.steps import DTYPES, MODES, Case, build_step
+from xvit_det.analysis.benchmark.tables import markdown
 from xvit_det.analysis.benchmark.timing import interleave, ratio
 
+REPO = Path(__file__).resolve().parents[2]
 SHORT = ('--repeats', '2', '--threads', '1')
 
 
@@ -271,6 +274,37 @@ def test_pictures_show_every_model(speed_record, scaling_record, tmp_path, capsy
         assert rgb(COLOURS[2]) not in colours(out)
 
 
+def test_pictures_of_many_modes_and_of_one_number_of_tokens(tmp_path):
+    row = dict(model='xvit_s', size='224', batch=1, dtype='fp32', images_per_s=1.0, tokens=196, peak_mib=10.0)
+    header = dict(device='CPU', threads=1, torch='2', date='2026-11-20')
+    kinds = {
+        'speed': [row | dict(mode=mode, dtype=dtype) for mode in MODES for dtype in DTYPES],
+        'memory': [row | dict(mode='training', with_cp=with_cp) for with_cp in (False, True)],
+    }
+    for kind, rows in kinds.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')  # such as that there is no room left to draw in
+            draw(dict(header=header | dict(kind=kind), rows=rows), tmp_path / f'{kind}.png')
+        assert rgb(COLOURS[0]) in colours(tmp_path / f'{kind}.png')
+
+
+def test_a_record_as_a_table(capsys):
+    keys = dict(size='224', batch=8, dtype='fp32')
+    row = dict(model='xvit_s', ms=100.0, peak_fraction=0.4, ratio_to_first=1.0)
+    rows = [
+        row | keys | dict(mode='eager'),
+        row | keys | dict(mode='eager', model='deit_s', ms=126.0, ratio_to_first=1.25),
+        row | keys | dict(mode='fused', ms=60.0, peak_fraction=0.8),
+    ]
+    peaks = [keys | dict(mode=mode, gflops=400.0, products={'torch.mm': 200.0}) for mode in ('fused', 'eager')]
+    assert markdown(dict(header=dict(kind='speed', matrix_peaks=peaks), rows=rows)).splitlines()[2:] == [
+        '| 224, batch 8 | fp32, eager | 100 | 40% | 80% | 1.25x |',
+        '| 224, batch 8 | fp32, fused | 60 | 80% | 160% | 2.10x |',  # 126 / 60: DeiT cannot be fused
+    ]
+    main(['table', str(REPO / 'benchmarks' / 'cpu' / 'speed.json')])
+    assert capsys.readouterr().out.strip() in (REPO / 'README.md').read_text()
+
+
 def test_a_record_without_picture(tmp_path, capsys):
     path = tmp_path / 'loader.json'
     path.write_text(json.dumps(dict(header=dict(kind='loader'), rows=[])))
@@ -295,6 +329,7 @@ def test_a_record_without_picture(tmp_path, capsys):
         (['loader', 'mask_rcnn_xvit_q_3x'], "no config 'mask_rcnn_xvit_q_3x'"),
         (['plot', 'nowhere.json'], 'nowhere.json cannot be read: No such file'),
         (['plot', __file__], 'is not JSON'),
+        (['table', str(REPO / 'benchmarks' / 'cpu' / 'memory.json')], "not of kind 'memory'"),
     ],
 )
 def test_wrong_input_is_one_sentence(argv, sentence, capsys):

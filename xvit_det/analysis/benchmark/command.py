@@ -1,4 +1,4 @@
-"""The command line: ``speed``, ``memory``, ``scaling``, ``loader``, ``detector`` and ``plot``."""
+"""The command line: ``speed``, ``memory``, ``scaling``, ``loader``, ``detector``, ``plot`` and ``table``."""
 
 import argparse
 from collections.abc import Sequence
@@ -26,14 +26,16 @@ RUN = {
     'loader': ('loader', 'run'),
     'detector': ('detector', 'run'),
     'plot': ('pictures', 'run'),
+    'table': ('tables', 'run'),
 }
+ON_RECORDS = ('plot', 'table')  # they measure nothing
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command with the arguments ``argv``, by default those of the process."""
     args = _parser().parse_args(argv)
-    if args.kind != 'plot':
+    if args.kind not in ON_RECORDS:
         _prepare(args)
     module, function = RUN[args.kind]
     getattr(import_module(f'xvit_det.analysis.benchmark.{module}'), function)(args)
@@ -84,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     plot = _subparser(kinds, 'plot', 'the picture of a record of speed, memory or scaling', '')
     plot.add_argument('record', type=Path, metavar='JSON', help='what --json wrote')
     plot.add_argument('--out', type=Path, metavar='FILE', help='PNG, SVG or PDF (default: beside the JSON)')
+    table = _subparser(kinds, 'table', 'a record of speed as a Markdown table', '')
+    table.add_argument('record', type=Path, metavar='JSON', help='what --json wrote')
     return parser
 
 
@@ -96,7 +100,7 @@ def _subparser(kinds: argparse._SubParsersAction, kind: str, text: str, epilog: 
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    if kind != 'plot':
+    if kind not in ON_RECORDS:
         parser.add_argument('--device', default='cpu', help='cpu or cuda (default: %(default)s)')
         parser.add_argument('--threads', type=int, help="CPU threads (default: PyTorch's)")
         repeats = {'scaling': 5, 'loader': 5, 'detector': 5}.get(kind, 15)

@@ -13,11 +13,14 @@ from matplotlib.ticker import LogLocator
 from xvit_det.analysis.benchmark.models import parse_size
 from xvit_det.analysis.benchmark.record import read
 from xvit_det.analysis.benchmark.scaling import curves, fits
+from xvit_det.analysis.benchmark.tables import UNFUSED
 from xvit_det.errors import InputError
 
 COLOURS = ('#2f6fde', '#e0662f', '#3a9d5d', '#8a5cc2', '#c2a13a', '#4bb3c3', '#c24b7a', '#6b7280')
 STYLES = ('-', '--', ':', '-.')
 MARKERS = 'osD^vP'
+ROOM = 1.5  # factor between places on a logarithmic axis that both have a label
+Panel = tuple[Callable[[Axes, list[dict]], None], list[dict]]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -35,47 +38,69 @@ def draw(content: dict, path: Path) -> None:
         InputError: A record of another command, or without rows.
     """
     kind, rows = content['header'].get('kind'), content['rows']
-    panels: dict[str, list[Callable[[Axes, list[dict]], None]]] = {
-        'speed': [draw_throughput],
-        'memory': [draw_memory],
-        'scaling': [draw_memory, draw_time],
+    panels: dict[str, Callable[[list[dict]], list[Panel]]] = {
+        'speed': throughput_panels,
+        'memory': lambda rows: [(draw_memory, rows)],
+        'scaling': lambda rows: [(draw_memory, rows), (draw_time, rows)],
     }
     if kind not in panels:
         raise InputError(f'a record of kind {kind!r} has no picture; kinds that have: {", ".join(panels)}')
     if not rows:
         raise InputError(f'the record has no rows to draw in {path}')
-    figure = Figure(figsize=(6.4 * len(panels[kind]), 4.8), layout='constrained', dpi=120)
-    for axes, panel in zip(figure.subplots(1, len(panels[kind]), squeeze=False)[0], panels[kind], strict=True):
-        panel(axes, rows)
+    drawn = panels[kind](rows)
+    columns = min(len(drawn), 4)
+    lines = -(-len(drawn) // columns)
+    figure = Figure(figsize=((6.4 if columns < 3 else 4) * columns, 4.8 * lines), layout='constrained', dpi=110)
+    grid = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axes, (panel, its_rows) in zip(grid, drawn, strict=False):
+        panel(axes, its_rows)
         axes.grid(True, which='major', alpha=0.3)
         axes.spines[['top', 'right']].set_visible(False)
-        axes.legend(fontsize=8, frameon=False)
+        if axes.lines:
+            axes.legend(fontsize=8, frameon=False)
+    for axes in grid[len(drawn) :]:
+        axes.remove()
     figure.suptitle(_caption(content), fontsize=9, color='#555555')
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
 
+def throughput_panels(rows: list[dict]) -> list[Panel]:
+    """One for each dtype and mode; a fused model is in that of the others, which cannot be fused."""
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault((row['dtype'], UNFUSED.get(row['mode'], row['mode'])), []).append(row)
+    return [(draw_throughput, group) for group in groups.values()]
+
+
 def draw_throughput(axes: Axes, rows: list[dict]) -> None:
-    """Images per second against resolution, a line for each model, dtype and mode."""
+    """Images per second against resolution, a line for each model."""
     lines: dict[tuple, dict[str, float]] = {}
     for row in rows:
-        name = (row['model'], row['batch'], row['dtype'], row['mode'], False)
-        lines.setdefault(name, {})[row['size']] = row['images_per_s']
+        lines.setdefault((row['model'], row['mode'] in UNFUSED), {})[row['size']] = row['images_per_s']
+    models = list(dict.fromkeys(row['model'] for row in rows))
     # A size stands where the square of as many pixels would.
     places = {row['size']: math.sqrt(math.prod(parse_size(row['size']))) for row in rows}
-    for name, speeds in lines.items():
-        points = sorted((places[size], speed) for size, speed in speeds.items())
-        axes.plot(*zip(*points, strict=True), **_look(name, list(lines)))
+    for (model, fused), speeds in lines.items():
+        axes.plot(
+            *zip(*sorted((places[size], speed) for size, speed in speeds.items()), strict=True),
+            color=COLOURS[models.index(model) % len(COLOURS)],
+            linestyle=STYLES[fused],
+            marker=MARKERS[fused],
+            markersize=4,
+            label=model.removesuffix('.py') + (' fused' if fused else ''),
+        )
     _log_axes(axes, {place: size for size, place in places.items()})
     axes.set_xlabel('image size, pixels')
     axes.set_ylabel('images per second')
-    axes.set_title('Throughput by resolution')
+    axes.set_title(f'Throughput: {rows[0]["dtype"]}, {UNFUSED.get(rows[0]["mode"], rows[0]["mode"])}')
 
 
 def draw_memory(axes: Axes, rows: list[dict]) -> None:
     """Peak memory against tokens."""
     _draw_cost(axes, rows, 'peak_mib', 1024, 'peak memory beyond weights and images, GiB')
-    axes.set_title('Memory by tokens')
+    tokens = {row['tokens'] for row in rows}
+    axes.set_title('Memory by tokens' if len(tokens) > 1 else f'Memory with {tokens.pop():,} tokens')
 
 
 def draw_time(axes: Axes, rows: list[dict]) -> None:
@@ -85,8 +110,10 @@ def draw_time(axes: Axes, rows: list[dict]) -> None:
 
 
 def _draw_cost(axes: Axes, rows: list[dict], quantity: str, unit: float, label: str) -> None:
-    """Points, and the exponent fitted to them in the legend."""
+    """Points, and the exponent fitted to them in the legend; bars where there is one number of tokens."""
     lines, fitted = curves(rows, quantity), fits(rows, quantity)
+    if len({row['tokens'] for row in rows}) == 1:
+        return _draw_bars(axes, {name: points[0][1] / unit for name, points in lines.items()}, label)
     for name, points in lines.items():
         tokens, costs = zip(*points, strict=True)
         look = _look(name, list(lines))
@@ -98,10 +125,25 @@ def _draw_cost(axes: Axes, rows: list[dict], quantity: str, unit: float, label: 
     axes.set_ylabel(label)
 
 
+def _draw_bars(axes: Axes, costs: dict[tuple, float], label: str) -> None:
+    """What there is to see of a single number of tokens."""
+    for number, (name, cost) in enumerate(costs.items()):
+        look = _look(name, list(costs))
+        axes.barh(number, cost, color=look['color'])
+        axes.annotate(f'{cost:.2f}', (cost, number), xytext=(3, 0), textcoords='offset points', va='center')
+    axes.set_yticks(range(len(costs)), [_look(name, list(costs))['label'] for name in costs])
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+
+
 def _log_axes(axes: Axes, places: dict[float, str]) -> None:
-    """Both logarithmic; marks at the places that were measured, and plain numbers upwards."""
+    """Both logarithmic; marks at the places that were measured, as far as they have room, and plain numbers upwards."""
     axes.set_xscale('log')
-    axes.set_xticks(list(places), list(places.values()))
+    shown: list[float] = []
+    for place in sorted(places):
+        if not shown or place > ROOM * shown[-1]:
+            shown.append(place)
+    axes.set_xticks(shown, [places[place] for place in shown])
     axes.set_xticks([], minor=True)
     axes.set_yscale('log')
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

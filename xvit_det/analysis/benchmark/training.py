@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
@@ -38,7 +39,13 @@ def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> t
     model = MODELS.build(cfg.model).to(device)
     if checkpoint:
         load_pretrained(model, checkpoint)
-    return model, build_optim_wrapper(model, cfg.optim_wrapper)
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')  # the optimiser's constructor would list every parameter
+    try:
+        return model, build_optim_wrapper(model, cfg.optim_wrapper)
+    finally:
+        logger.setLevel(level)
 
 
 def build_loader(cfg: Config, split: str, workers: int | None = None) -> DataLoader:

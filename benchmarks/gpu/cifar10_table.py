@@ -14,9 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmengine.config import Config  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
 
+from xvit_det.analysis.benchmark.screen import show_table  # noqa: E402
 from xvit_det.hub import find_config  # noqa: E402
 
 
@@ -52,10 +51,7 @@ def main() -> None:
     rows = [row for folder in sorted(args.folder.iterdir()) if (row := read(folder))]
     if not rows:
         sys.exit(f'no work directory in {args.folder} has an evaluated epoch')
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*('' if value is None else str(value) for value in row.values()))
-    Console().print(table)
+    show_table('Top-1 and top-5 accuracy in percent', tuple(rows[0]), [tuple(row.values()) for row in rows])
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + '\n')
 

@@ -64,9 +64,8 @@ def memory(args: argparse.Namespace) -> Iterator[Command]:
     models = ('xvit_s', *PEERS)
     for dtype in ('bf16', 'fp32'):
         yield benchmark(args, 'memory', 'memory', models, '800x1344', 1, dtype, ('training',))
-    for model in models:
-        sizes = ('224', '448', '896', '1792') if model in PEERS else ('224', '448', '896', '1792', '3200x5376')
-        yield benchmark(args, 'scaling', f'scaling_{model}', (model,), sizes, 1, 'bf16', ('eager',))
+    yield benchmark(args, 'scaling', 'scaling', models, ('224', '448', '896', '1344', '1792'), 1, 'bf16', ('eager',))
+    yield benchmark(args, 'scaling', 'scaling', ('xvit_s',), ('1600x2688', '3200x5376'), 1, 'bf16', ('eager',))
 
 
 def cifar10(args: argparse.Namespace) -> Iterator[Command]:

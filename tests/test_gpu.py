@@ -29,6 +29,13 @@ def device() -> str:
     return name
 
 
+@pytest.fixture(autouse=True)
+def exact_products():
+    """Without TF32, which PyTorch allows in convolutions."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
 @pytest.fixture
 def images() -> Tensor:
     return torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
@@ -131,14 +138,15 @@ def test_mask_rcnn(device):
     torch.manual_seed(0)
     detector = create_model('mask_rcnn_xvit_t_3x')
     inputs = demo_mm_inputs(1, [(3, 128, 160)], with_mask=True, num_classes=80)
-    results = []
+    results, maps = [], []
     for model, where in ((detector, 'cpu'), (copy.deepcopy(detector).to(device), device)):
         data = model.data_preprocessor(copy.deepcopy(inputs), training=False)
         assert data['inputs'].device.type == where
         losses = model.loss(data['inputs'], data['data_samples'])
+        maps.append([out.detach() for out in model.extract_feat(data['inputs'])])
         results.append({name: float(sum(loss) if isinstance(loss, list) else loss) for name, loss in losses.items()})
         (prediction,) = model.predict(data['inputs'], data['data_samples'])
         assert prediction.pred_instances.bboxes.isfinite().all()
-    # Which proposals the heads sample is random, and the generators differ.
-    assert results[1]['loss_rpn_cls'] == pytest.approx(results[0]['loss_rpn_cls'], rel=0.2)
+    assert_close(maps[1], maps[0], 1e-3)
+    # Which proposals the heads sample is random, and the generators differ: their losses cannot be compared.
     assert all(torch.tensor(list(losses.values())).isfinite().all() for losses in results)

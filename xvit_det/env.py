@@ -163,6 +163,8 @@ def collect() -> Report:
     )
     fast = has_gpu and kernels.usable(torch.empty(1, device='cuda'))
     needs = 'PyTorch does without; they need an NVIDIA GPU (Ampere or newer), Triton and a C compiler'
+    if not kernels.SWITCHED_ON:
+        needs = 'switched off by XVIT_DET_TRITON=0'
     features['Triton kernels'] = Verdict(fast, 'in inference on the GPU' if fast else needs)
     report.features = features
     return report

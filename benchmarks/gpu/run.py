@@ -3,9 +3,11 @@
     python benchmarks/gpu/run.py speed --minutes 9
 
 runs the commands of a check one after the other, the most telling first, and keeps what each has measured as it goes.
-Cut off, or out of its minutes, it is simply given again and continues where it stopped. What is done stands in
-``<out>/done.txt``; remove a line from there to have it done again. ``--toy`` rehearses a check in all its parts on a
-CPU, with models, pictures and numbers of steps so small that the figures mean nothing.
+Cut off, or out of its minutes, it is simply given again and continues where it stopped: commands that are done stand
+in ``<out>/done.txt`` (remove a line to have it done again), benchmarks go on with the next case, and trainings on
+CIFAR-10 with the next epoch; tests and photographs begin anew, and need all of their minutes at once. ``--toy``
+rehearses a check on a CPU, in ``<out>/toy``, with models, pictures and numbers of steps so small that the figures mean
+nothing.
 """
 
 import argparse
@@ -35,8 +37,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('check', choices=CHECKS)
     parser.add_argument('--out', type=Path, default=REPO / 'benchmarks' / 'gpu' / 'results', help='where figures go')
-    parser.add_argument('--cifar', default='data/cifar10', help='folder that holds cifar-10-batches-py')
-    parser.add_argument('--coco', default='data/coco', help='folder with annotations/ and train2017/')
+    parser.add_argument(
+        '--cifar', type=Path, default=REPO / 'data' / 'cifar10', help='folder that holds cifar-10-batches-py'
+    )
+    parser.add_argument(
+        '--coco', type=Path, default=REPO / 'data' / 'coco', help='folder with annotations/ and train2017/'
+    )
     parser.add_argument('--minutes', type=float, default=9.0, help='stop after this time, and keep what is done')
     parser.add_argument('--toy', action='store_true', help='rehearse on a CPU')
     return parser.parse_args()
@@ -44,7 +50,8 @@ def parse_args() -> argparse.Namespace:
 
 def tests(args: argparse.Namespace) -> Iterator[Command]:
     """Outputs on the GPU against the CPU's, in every dtype and mode; the Triton kernels against PyTorch."""
-    yield python('-m', 'pytest', 'tests/test_gpu.py', 'tests/test_kernels', *(['-k', 'XViT'] if args.toy else []))
+    for files in ('tests/test_gpu.py', 'tests/test_kernels'):
+        yield python('-m', 'pytest', files, *(['-k', 'XViT'] if args.toy else []))
 
 
 def speed(args: argparse.Namespace) -> Iterator[Command]:
@@ -116,7 +123,7 @@ def benchmark(
     device = 'cuda'
     if args.toy:
         models, batch, device = tuple(TOY.get(name, name) for name in models), 1, 'cpu'
-        sizes = tuple(str(32 * (i + 1)) for i in range(len(sizes)))
+        sizes = tuple(str(32 * max(1, round(int(size.split('x')[0]) / 256))) for size in sizes)
         modes = tuple(mode for mode in modes if 'compiled' not in mode)
     return python(
         *('tools/benchmark.py', kind, '--device', device, '--models', *models, '--sizes', *sizes),
@@ -128,7 +135,8 @@ def benchmark(
 
 def main() -> int:
     args = parse_args()
-    args.out = args.out.resolve()
+    args.out = args.out.resolve() / 'toy' if args.toy else args.out.resolve()
+    args.cifar, args.coco = args.cifar.resolve(), args.coco.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
     done = args.out / 'done.txt'
     end = time.monotonic() + 60 * args.minutes

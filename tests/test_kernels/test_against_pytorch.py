@@ -14,6 +14,7 @@ if not (kernels.INTERPRETED or torch.cuda.is_available()):
     pytest.skip('no GPU here; test_interpreter.py runs this file in an interpreter', allow_module_level=True)
 
 DEVICE = 'cpu' if kernels.INTERPRETED else 'cuda'
+GPU = torch.empty(0, device=DEVICE).get_device()
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 every_dtype = pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 
@@ -22,7 +23,7 @@ every_dtype = pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 def plain_products():
     """PyTorch's own results without TF32, and the same random numbers for every test."""
     torch.manual_seed(0)
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
 
 
@@ -31,7 +32,7 @@ def launches(monkeypatch) -> list[str]:
     """The kernels that were launched."""
     from xvit_det.kernels import lpi, xnorm
 
-    assert kernels._triton_works()  # which tries the kernels out the first time
+    assert kernels.usable(torch.ones(1, device=DEVICE))  # which tries the kernels out the first time
     names = []
 
     class Recorded:
@@ -250,12 +251,12 @@ def test_a_kernel_that_computes_something_else_is_not_used(kernel, monkeypatch):
     from xvit_det.kernels import trial
 
     state = torch.get_rng_state()
-    assert kernels._triton_works.__wrapped__()
+    assert kernels.try_out.__wrapped__(GPU)
     assert torch.equal(torch.get_rng_state(), state)
     right = getattr(trial, kernel)
     monkeypatch.setattr(trial, kernel, lambda *args: 1.001 * right(*args))
-    with pytest.warns(UserWarning, match=r'goes on without its kernels: .* in torch.float32 is off by 0.001$'):
-        assert not kernels._triton_works.__wrapped__()
+    with pytest.warns(UserWarning, match=r'PyTorch takes their place: .* in torch.float32 is off by 0.001$'):
+        assert not kernels.try_out.__wrapped__(GPU)
 
 
 @pytest.mark.usefixtures('fresh_compiler')

@@ -1,5 +1,6 @@
 """What can be known of the kernels without a GPU: their results in Triton's interpreter, and that they compile."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -86,8 +87,13 @@ def test_lpi_compiles(masked, dtype):
 def pretended_gpu(monkeypatch):
     """Take the CPU for a GPU, as far as the choice goes."""
     monkeypatch.setattr(kernels, '_DEVICE', 'cpu')
-    monkeypatch.setattr(kernels, '_triton_works', torch.compiler.assume_constant_result(lambda: True))
+    # What is tried out is all that needs a GPU: the compiler meets the choice as it is.
+    monkeypatch.setattr('torch.cuda.get_device_capability', lambda gpu: (8, 0))
+    monkeypatch.setattr('xvit_det.kernels.trial.run', lambda device: None)
     monkeypatch.setattr('torch.utils._triton.has_triton', lambda: True)
+    kernels.try_out.cache_clear()
+    yield
+    kernels.try_out.cache_clear()
 
 
 class Captured(Exception):
@@ -127,12 +133,12 @@ def test_where_triton_does_not_work(monkeypatch):
     def no_compiler(device):
         raise RuntimeError('Failed to find C compiler.\nmore')
 
-    works = kernels._triton_works.__wrapped__
+    works = functools.partial(kernels.try_out.__wrapped__, -1)
     monkeypatch.setattr(kernels, 'INTERPRETED', True)
     monkeypatch.setattr(trial, 'run', lambda device: None)
     assert works()
     monkeypatch.setattr(trial, 'run', no_compiler)
-    with pytest.warns(UserWarning, match='goes on without its kernels: Failed to find C compiler.$'):
+    with pytest.warns(UserWarning, match='PyTorch takes their place: Failed to find C compiler.$'):
         assert not works()
     monkeypatch.setitem(sys.modules, 'xvit_det.kernels.trial', None)  # as where Triton is not installed
     assert not works()

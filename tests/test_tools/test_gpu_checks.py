@@ -1,8 +1,10 @@
 """``benchmarks/gpu/run.py``: what is done is kept, and what is not goes on."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,12 +37,32 @@ def note(word: str) -> str:
     return f'import pathlib, sys; (pathlib.Path(sys.argv[1]) / "notes").open("a").write("{word}\\n")'
 
 
-def test_a_check_goes_on_where_it_was_cut_off(run, tmp_path, capsys):
-    first, last = note('first'), note('last')
-    assert run(first, 'import time; time.sleep(60)', last, minutes=0.05) == 3
+def test_a_check_goes_on_where_it_was_cut_off(run, module, tmp_path, monkeypatch, capsys):
+    words = ['first', 'second', 'last']
+    codes = [note(word) for word in words]
+
+    def out_of_time(command, **kwargs):
+        if 'second' in command[2]:
+            raise subprocess.TimeoutExpired(command, 0)
+        return subprocess.run(command, **kwargs)
+
+    monkeypatch.setattr(
+        module, 'subprocess', SimpleNamespace(run=out_of_time, TimeoutExpired=subprocess.TimeoutExpired)
+    )
+    assert run(*codes) == 3
     assert 'give the same command again' in capsys.readouterr().out
-    assert run(first, 'pass', last) == 0
-    assert (tmp_path / 'notes').read_text().split() == ['first', 'last']
+    assert (tmp_path / 'notes').read_text().split() == words[:1]
+    monkeypatch.setattr(module, 'subprocess', subprocess)
+    assert run(*codes) == 0
+    assert (tmp_path / 'notes').read_text().split() == words
+
+
+def test_minutes_end_a_command(run):
+    assert run('import time; time.sleep(600)', minutes=0.01) == 3
+
+
+def test_a_check_is_complete(run, capsys):
+    assert run('pass') == 0
     assert "check 'speed' is complete" in capsys.readouterr().out
 
 
@@ -50,9 +72,10 @@ def test_a_failure_stops_and_is_tried_again(run, tmp_path):
     assert (tmp_path / 'notes').read_text().split() == ['first', 'second']
 
 
+@pytest.mark.parametrize('toy', [[], ['--toy']], ids=['', 'toy'])
 @pytest.mark.parametrize('check', ['tests', 'speed', 'memory', 'cifar10', 'photographs'])
-def test_every_check_has_commands_whose_files_exist(check, module, monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, 'argv', ['run.py', check, '--out', str(tmp_path)])
+def test_every_check_has_commands_whose_files_exist(check, toy, module, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, 'argv', ['run.py', check, '--out', str(tmp_path), *toy])
     commands = list(module.CHECKS[check](module.parse_args()))
     assert commands and len(commands) == len(set(map(tuple, commands)))  # each is done once
     for command in commands:

@@ -1,5 +1,6 @@
 """Every command and every piece of Python in the README is executed, as it stands there, on small data."""
 
+import json
 import os
 import re
 import shlex
@@ -45,6 +46,10 @@ def tiny_imagenet_commands() -> list[str]:
     return [command for command in commands('python') if 'tinyimagenet' in command]
 
 
+def benchmark_commands() -> list[str]:
+    return [command for command in commands('python') if 'tools/benchmark.py' in command]
+
+
 @pytest.fixture
 def clone(tmp_path, draw_coco) -> Path:
     """A folder that looks like the clone with COCO in it: two pictures with COCO's 80 class names."""
@@ -79,7 +84,8 @@ def test_no_command_is_forgotten():
     for block in blocks('bash'):
         for line in filter(None, block.splitlines()):
             assert re.sub(r'^(\w+=\S+ )+', '', line).split()[0] in known, line
-    executed = [*detection_commands(), *cifar_commands(), *tiny_imagenet_commands(), 'python tools/paper_tables.py']
+    executed = [*detection_commands(), *cifar_commands(), *tiny_imagenet_commands(), *benchmark_commands()]
+    executed.append('python tools/paper_tables.py')
     assert sorted(commands('python')) == sorted(executed) and len(commands('tools/dist_train.sh')) == 2
 
 
@@ -120,6 +126,13 @@ def test_training_on_tiny_imagenet(clone, tiny_imagenet_folder):
     tiny_imagenet_folder.rename(clone / 'data' / 'tinyimagenet')
     (command,) = tiny_imagenet_commands()
     assert 'accuracy/top1' in succeed(shell(f'{command} {SHORT}', clone))
+
+
+def test_the_benchmark_beside_peers(clone):
+    (command,) = benchmark_commands()
+    small = command.replace('xvit_s xcit_s12 deit_s', 'xvit_t xcit_t12 deit_t').replace('800x1344', '32')
+    assert 'swin_t' in succeed(shell(f'{small} --repeats 1', clone))
+    assert len(json.loads((clone / 'speed.json').read_text())['rows']) == 5  # four in eager mode, and X-ViT fused
 
 
 def test_several_processes_and_machines(clone):

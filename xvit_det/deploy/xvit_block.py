@@ -104,7 +104,7 @@ class FusedXViTBlock(nn.Module):
     def _attention(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """Unit queries (B, N, e) and the weight (B, C, e) of the linear layer that they go through.
 
-        Where the kernel does the attention, which costs it no more than the norms, its output and the usual weight.
+        Where the kernel does all of the attention, at the cost of the norms, it is its output and the plain weight.
         """
         q, k, v = split_heads(self.qkv(x), self.num_heads, parts=3)  # (B, N, 3e) -> 3 x (B, H, N, c)
         if kernel_serves(q, k, v):

@@ -11,8 +11,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
+from torch.nn import Parameter
 
-_SWITCHED_ON = os.environ.get('XVIT_DET_TRITON', '1') != '0'
+SWITCHED_ON = os.environ.get('XVIT_DET_TRITON', '1') != '0'
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 _DEVICE = 'cpu' if INTERPRETED else 'cuda'
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -26,12 +28,19 @@ def usable(*tensors: Tensor | None) -> bool:
     """
     given = [x for x in tensors if x is not None]
     return (
-        _SWITCHED_ON
-        and all(x.device.type == _DEVICE and x.dtype in _DTYPES for x in given)
+        SWITCHED_ON
+        and all(x.device.type == _DEVICE and x.dtype in _DTYPES and _has_numbers_only(x) for x in given)
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in given))
         and not is_exporting()
-        and _triton_works()
+        and triton_works(given[0].get_device())
     )
+
+
+def _has_numbers_only(x: Tensor) -> bool:
+    """Not a tensor that stands for another one, nor one with the tangent of forward-mode differentiation."""
+    if torch.compiler.is_compiling():
+        return True
+    return type(x) in (Tensor, Parameter) and unpack_dual(x).tangent is None
 
 
 def is_exporting() -> bool:
@@ -51,22 +60,29 @@ def on_device_of(x: Tensor) -> AbstractContextManager:
 
 
 @torch.compiler.assume_constant_result
+def triton_works(gpu: int) -> bool:
+    """Whether the kernels give PyTorch's results on this GPU.
+
+    A compiler takes the answer for a constant; it would trace what is cached.
+    """
+    return try_out(gpu)
+
+
 @functools.cache
-def _triton_works() -> bool:
-    """Try the kernels out, once: Triton may be missing, it needs a GPU of compute capability 8 and a C compiler, and a
-    result that is not PyTorch's is none."""
+def try_out(gpu: int) -> bool:
+    """Triton may be missing, and it needs a GPU of compute capability 8 and a C compiler."""
     try:
         from xvit_det.kernels.trial import run
 
-        if not INTERPRETED and (torch.version.hip or torch.cuda.get_device_capability() < (8, 0)):
+        if not INTERPRETED and (torch.version.hip or torch.cuda.get_device_capability(gpu) < (8, 0)):
             return False
-        run(_DEVICE)
+        run('cpu' if INTERPRETED else f'cuda:{gpu}')
     except ImportError:
         return False
     except Exception as error:  # whatever a broken tool chain raises: PyTorch does without it
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         warnings.warn(
-            f'the Triton kernels do not work here, xvit_det goes on without its kernels: {reason}', stacklevel=2
+            f'the Triton kernels of xvit_det do not work here, PyTorch takes their place: {reason}', stacklevel=2
         )
         return False
     return True

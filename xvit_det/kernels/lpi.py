@@ -77,10 +77,10 @@ def _lpi(
     scale, shift = _vector(scale, channel, C), _vector(shift, channel, C)
 
     # The sums of the output's row above the walk's and of the walk's own, as far as rows seen so far contribute.
-    above = tl.zeros((COLUMNS, CHANNELS), tl.float32)
-    here = above
+    zero = tl.zeros((COLUMNS, CHANNELS), tl.float32)
+    above, here = zero, zero
     for row in range(top - 1, top + ROWS + 1):
-        left, middle, right = above * 0 + bias1, above * 0 + bias1, above * 0 + bias1
+        left, middle, right = zero + bias1, zero + bias1, zero + bias1
         left, middle, right = _add_row(
             left, middle, right, a0, a1, a2, x, valid, row - 1, column, channel, height, width, x_n, valid_n, MASKED, C
         )

@@ -18,7 +18,7 @@ def run(device: str) -> None:
         ValueError: A result is not as it should be. A broken tool chain raises whatever it likes.
     """
     random = torch.Generator(device).manual_seed(0)  # the user's random numbers stay as they were
-    with torch.autocast(device, enabled=False):
+    with torch.autocast(torch.device(device).type, enabled=False):
         for dtype, tolerance in TOLERANCES.items():
             q, k, v = torch.randn(3, 1, 2, 150, 24, generator=random, device=device).to(dtype)
             _compare('XNorm attention', xnorm_attention(q, k, v, None, -2, None), _xnorm(q, k, v), tolerance)

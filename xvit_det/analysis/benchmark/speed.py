@@ -33,10 +33,15 @@ def run(args: argparse.Namespace) -> None:
     with Bar(len(cases) * turns) as bar:
         for number, case in enumerate(cases):
             bar.describe(str(case))
-            if not all(record.find(case.keys(name)) for name in args.models):
+            if not all(record.find(case.keys(name)) or case.keys(name) in impossible(record) for name in args.models):
                 measure(args, case, record, bar)
             bar.advance_to((number + 1) * turns)
     show(record.rows)
+
+
+def impossible(record: Record) -> list[dict]:
+    """The cases that were tried in vain and are not tried again."""
+    return record.header.get('impossible', [])
 
 
 def cases_of(args: argparse.Namespace) -> list[Case]:
@@ -60,6 +65,8 @@ def measure(args: argparse.Namespace, case: Case, record: Record, bar: Bar) -> N
     first = times.get(args.models[0])
     rows = [speed_row(name, case, times[name], first, macs_of(name, case), max(peaks.values())) for name in steps]
     note_peaks(record, case, peaks)
+    missing = [case.keys(name) for name in args.models if name not in steps]
+    record.header['impossible'] = [*(old for old in impossible(record) if old not in missing), *missing]
     record.add(rows, KEYS)
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from xvit_det import InputError, ViX, count_parameters
+from xvit_det.analysis.benchmark.steps import compiler_problem
 from xvit_det.layers import ConvStem, OverlapPatchEmbed, PatchEmbed, PatchNormEmbed, PlainConvStem
 from xvit_det.mixers import XNormAttention
 
@@ -73,6 +74,23 @@ def test_xnorm_takes_the_width_of_the_heads_too():
     with torch.device('meta'):
         mixer = ViX(arch='base_4_heads', mixer='xnorm').blocks[0].mixer
     assert isinstance(mixer, XNormAttention) and mixer.proj.in_features == 256
+
+
+@pytest.mark.heavy
+@pytest.mark.usefixtures('fresh_compiler')
+@torch.no_grad()
+def test_inductor_compiles_padding_for_all_sizes_at_once():
+    """Pixels are filled up to whole patches, and tokens to as many as landmarks need."""
+    if problem := compiler_problem('cpu'):
+        pytest.skip(problem)
+    arch = dict(embed_dims=(16,), depths=(1,), num_heads=(2,), hidden_dims=(32,), head_dims=8)
+    arch.update(init_std=0.5, pyramid_indices=(0, 0, 0, 0))
+    model = paper(arch=arch, patch_size=8, mixer=dict(type='nystrom', landmarks=4)).eval()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True)
+    small, large = torch.randn(2, 3, 41, 50), torch.randn(3, 3, 70, 93)
+    torch.testing.assert_close(compiled(small), model(small))
+    with torch.compiler.set_stance('fail_on_recompile'):
+        torch.testing.assert_close(compiled(large), model(large))
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,11 @@ class TokenMixer(nn.Module, ABC):
         return nullcontext()
 
 
+def missing(number: int, multiple: int) -> int:
+    """How many are missing to a multiple; TorchInductor would not compile ``-number % multiple`` for all sizes."""
+    return (multiple - number % multiple) % multiple
+
+
 def split_heads(x: Tensor, num_heads: int, parts: int = 1) -> Tensor | Sequence[Tensor]:
     """(B, N, parts·H·d) -> ``parts`` tensors (B, H, N, d), or that one tensor."""
     if parts == 1:

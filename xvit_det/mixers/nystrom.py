@@ -9,7 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
-from xvit_det.mixers.base import TokenMixer, merge_heads, resolve_head_dims, split_heads, widen, without_autocast
+from xvit_det.mixers.base import (
+    TokenMixer,
+    merge_heads,
+    missing,
+    resolve_head_dims,
+    split_heads,
+    widen,
+    without_autocast,
+)
 from xvit_det.mixers.rotary import RotaryPosition
 
 
@@ -74,7 +82,7 @@ class NystromAttention(TokenMixer):
         n = x.shape[1]
         if n < self.landmarks:
             raise InputError(f'nystrom has landmarks={self.landmarks}, more than the {n} tokens; give it fewer')
-        fill = -n % self.landmarks
+        fill = missing(n, self.landmarks)
         if self.mask_padding and fill and valid is None:
             valid = torch.ones(1, n, dtype=torch.bool, device=x.device)
         if valid is not None:

@@ -26,9 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmengine.config import Config  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
 
+from xvit_det.analysis.benchmark.screen import show_table  # noqa: E402
 from xvit_det.engine.cli import set_loader_defaults  # noqa: E402
 from xvit_det.engine.data_check import check_data  # noqa: E402
 from xvit_det.engine.datasets import set_data_root  # noqa: E402
@@ -146,12 +145,12 @@ def main() -> None:
             args.json.parent.mkdir(parents=True, exist_ok=True)
             args.json.write_text(json.dumps(result, indent=1) + '\n')
             draw(args.json.with_suffix('.png'), result)
-    table = Table(title='top-1 accuracy in percent')
-    for column in ('model', *(f'epoch {i + 1}' for i in range(args.epochs)), 'CPU seconds'):
-        table.add_column(column, justify='left' if column == 'model' else 'right')
-    for name, epochs in result['models'].items():
-        table.add_row(name, *(f'{e["top1"]:.1f}' for e in epochs), str(epochs[-1]['cpu_seconds']))
-    Console().print(table)
+    columns = ('model', *(str(i + 1) for i in range(args.epochs)), 'CPU seconds')
+    rows = [
+        (name, *(f'{e["top1"]:.1f}' for e in epochs), epochs[-1]['cpu_seconds'])
+        for name, epochs in result['models'].items()
+    ]
+    show_table('Top-1 accuracy in percent after each epoch', columns, rows)
 
 
 if __name__ == '__main__':

@@ -44,6 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--test-images', type=int, default=500)
     parser.add_argument('--epochs', type=int, default=4)
     parser.add_argument('--batch-size', type=int, default=16)
+    parser.add_argument('--scale-lr', action='store_true', help="scale the config's rate with the batch")
     parser.add_argument('--fp32', action='store_true', help='train in float32; bfloat16 is twice as fast on some CPUs')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/learn_cifar10'))
@@ -54,6 +55,8 @@ def parse_args() -> argparse.Namespace:
 def build_config(name: str, args: argparse.Namespace) -> Config:
     cfg = Config.fromfile(find_config(f'{name}_cifar10'))
     set_data_root(cfg, args.data_root)
+    if args.scale_lr:
+        cfg.optim_wrapper.optimizer.lr *= args.batch_size / cfg.train_dataloader.batch_size
     cfg.train_dataloader.update(batch_size=args.batch_size, num_workers=0)
     cfg.val_dataloader.update(num_workers=0)
     cfg.train_dataloader.dataset.indices = args.train_images
@@ -62,9 +65,10 @@ def build_config(name: str, args: argparse.Namespace) -> Config:
         cfg.pop(key)
     cfg.train_cfg.max_epochs = args.epochs
     iterations = args.epochs * -(-args.train_images // args.batch_size)
+    warmup = max(1, iterations // 20)
     cfg.param_scheduler = [
-        dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=iterations // 20),
-        dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=iterations // 20, end=iterations),
+        dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup),
+        dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=warmup, end=iterations),
     ]
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=-1)
     if not args.fp32:
@@ -128,6 +132,7 @@ def main() -> None:
         test_images=args.test_images,
         epochs=args.epochs,
         batch_size=args.batch_size,
+        scale_lr=args.scale_lr,
         bf16=not args.fp32,
         seed=args.seed,
         threads=torch.get_num_threads(),

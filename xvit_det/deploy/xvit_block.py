@@ -5,10 +5,11 @@ from torch import Tensor, nn
 
 from xvit_det import kernels
 from xvit_det.backbones.xvit import XViTBlock
-from xvit_det.deploy.fold import fold_behind, fold_layer_norm, is_constant, scale_and_shift
+from xvit_det.deploy.fold import fold_behind, fold_layer_norm
 from xvit_det.deploy.linear import linear, linear_add
 from xvit_det.layers import Affine, LocalPatchInteraction, map_to_tokens, tokens_to_map
 from xvit_det.layers.gelu import gelu
+from xvit_det.layers.norm import is_constant, scale_and_shift
 from xvit_det.mixers.base import merge_heads, split_heads
 from xvit_det.mixers.xnorm import kernel_serves, unit_kv, unit_vectors, xnorm_attention
 

@@ -77,19 +77,13 @@ def draw_throughput(axes: Axes, rows: list[dict]) -> None:
     """Images per second against resolution, a line for each model."""
     lines: dict[tuple, dict[str, float]] = {}
     for row in rows:
-        lines.setdefault((row['model'], row['mode'] in UNFUSED), {})[row['size']] = row['images_per_s']
-    models = list(dict.fromkeys(row['model'] for row in rows))
+        name = (row['model'], None, row['dtype'], 'fused' if row['mode'] in UNFUSED else '', False)
+        lines.setdefault(name, {})[row['size']] = row['images_per_s']
     # A size stands where the square of as many pixels would.
     places = {row['size']: math.sqrt(math.prod(parse_size(row['size']))) for row in rows}
-    for (model, fused), speeds in lines.items():
-        axes.plot(
-            *zip(*sorted((places[size], speed) for size, speed in speeds.items()), strict=True),
-            color=COLOURS[models.index(model) % len(COLOURS)],
-            linestyle=STYLES[fused],
-            marker=MARKERS[fused],
-            markersize=4,
-            label=model.removesuffix('.py') + (' fused' if fused else ''),
-        )
+    for name, speeds in lines.items():
+        points = sorted((places[size], speed) for size, speed in speeds.items())
+        axes.plot(*zip(*points, strict=True), **_look(name, list(lines)))
     _log_axes(axes, {place: size for size, place in places.items()})
     axes.set_xlabel('image size, pixels')
     axes.set_ylabel('images per second')

@@ -3,9 +3,11 @@
 import argparse
 
 from xvit_det.analysis.benchmark.record import read
+from xvit_det.analysis.benchmark.speed import KEYS
+from xvit_det.analysis.benchmark.steps import MODES
 from xvit_det.errors import InputError
 
-CASE = ('size', 'batch', 'dtype', 'mode')
+CASE = KEYS[1:]  # without the model
 # A peer cannot be fused: what takes its place is its time without.
 UNFUSED = {'fused': 'eager', 'fused-compiled': 'compiled'}
 
@@ -49,8 +51,7 @@ def markdown(content: dict) -> str:
 
 def _order(case: tuple) -> tuple:
     size, _, dtype, mode = case
-    modes = ('eager', 'fused', 'compiled', 'fused-compiled', 'training', 'training-compiled')
-    return dtype != 'fp32', modes.index(mode), int(size.split('x')[0])
+    return dtype != 'fp32', MODES.index(UNFUSED.get(mode, mode)), mode in UNFUSED, int(size.split('x')[0])
 
 
 def _ratio(rows: dict, key: tuple, first: dict) -> str:

@@ -11,6 +11,7 @@ with the same settings stay in the JSON file.
 
 import argparse
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -33,7 +34,8 @@ from xvit_det.engine.data_check import check_data  # noqa: E402
 from xvit_det.engine.datasets import set_data_root  # noqa: E402
 from xvit_det.hub import find_config  # noqa: E402
 
-MODELS = ('vit', 'hybrid_vip', 'hybrid_vin')
+VARIANTS = {'hybrid_vip_eps': ('hybrid_vip', dict(type='performer', eps=1e-9))}  # name: config, mixer
+MODELS = ('vit', 'hybrid_vip', *VARIANTS, 'hybrid_vin')
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--test-images', type=int, default=500)
     parser.add_argument('--epochs', type=int, default=4)
     parser.add_argument('--batch-size', type=int, default=16)
-    parser.add_argument('--scale-lr', action='store_true', help="scale the config's rate with the batch")
+    parser.add_argument('--scale-lr', action='store_true', help="scale the config's rate with the root of the batch")
     parser.add_argument('--fp32', action='store_true', help='train in float32; bfloat16 is twice as fast on some CPUs')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/learn_cifar10'))
@@ -53,12 +55,16 @@ def parse_args() -> argparse.Namespace:
 
 
 def build_config(name: str, args: argparse.Namespace) -> Config:
-    cfg = Config.fromfile(find_config(f'{name}_cifar10'))
+    config, mixer = VARIANTS.get(name, (name, None))
+    cfg = Config.fromfile(find_config(f'{config}_cifar10'))
+    if mixer:
+        cfg.model.backbone.mixer = mixer
     set_data_root(cfg, args.data_root)
     if args.scale_lr:
-        cfg.optim_wrapper.optimizer.lr *= args.batch_size / cfg.train_dataloader.batch_size
+        # Adam's steps do not grow with the gradient: its rate goes with the root of the batch (arXiv 2205.10287)
+        cfg.optim_wrapper.optimizer.lr *= math.sqrt(args.batch_size / cfg.train_dataloader.batch_size)
     cfg.train_dataloader.update(batch_size=args.batch_size, num_workers=0)
-    cfg.val_dataloader.update(num_workers=0)
+    cfg.val_dataloader.update(batch_size=args.batch_size, num_workers=0)
     cfg.train_dataloader.dataset.indices = args.train_images
     cfg.val_dataloader.dataset.indices = args.test_images
     for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
@@ -73,6 +79,7 @@ def build_config(name: str, args: argparse.Namespace) -> Config:
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=-1)
     if not args.fp32:
         cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
+        cfg.val_cfg.fp16 = True  # any 16-bit type: on the CPU, bfloat16
     cfg.randomness = dict(seed=args.seed)
     cfg.work_dir = str(args.work_dir / name)
     set_loader_defaults(cfg)

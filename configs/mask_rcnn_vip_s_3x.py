@@ -5,4 +5,4 @@ _base_ = [
     '_base_/runtime/mmdet.py',
 ]
 
-model = dict(backbone=dict(mixer='performer'))
+model = dict(backbone=dict(mixer=dict(type='performer', eps=1e-9)))

@@ -7,5 +7,12 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(_delete_=True, type='ViX', arch='small', mixer='performer', out_type='cls_token', drop_path_rate=0.1)
+    backbone=dict(
+        _delete_=True,
+        type='ViX',
+        arch='small',
+        mixer=dict(type='performer', eps=1e-9),
+        out_type='cls_token',
+        drop_path_rate=0.1,
+    )
 )

@@ -49,25 +49,26 @@ def test_equals_the_package(kernel, num_features):
         torch.testing.assert_close(theirs.get_submodule(name).weight.grad, ours.get_submodule(mine).weight.grad)
 
 
-def features_by_definition(u, w, kernel, stabiliser):
+def features_by_definition(u, w, kernel, eps, stabiliser):
     t = u / u.shape[-1] ** 0.25
     if kernel == 'relu':
-        return torch.relu(t @ w.T) + 1e-3
-    return torch.exp(t @ w.T - (t**2).sum(dim=-1, keepdim=True) / 2 - stabiliser) + 1e-4
+        return torch.relu(t @ w.T) + eps
+    return torch.exp(t @ w.T - (t**2).sum(dim=-1, keepdim=True) / 2 - stabiliser) + eps
 
 
+@pytest.mark.parametrize('eps', [1e-2, 1e-9])
 @pytest.mark.parametrize('kernel', ['softmax', 'relu'])
-def test_equals_its_definition_and_leaves_tokens_out(kernel):
+def test_equals_its_definition_and_leaves_tokens_out(kernel, eps):
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 9, 4, dtype=torch.float64).unbind()  # one image, one head
     w = orthogonal_features(6, 4).double()
     valid = torch.tensor([1, 1, 0, 1, 0, 1, 1, 1, 0]).bool()
     keys = k[valid]
-    phi_k = features_by_definition(keys, w, kernel, (keys / 2**0.5 @ w.T).max())
-    phi_q = features_by_definition(q, w, kernel, (q / 2**0.5 @ w.T).max(dim=1, keepdim=True).values)
+    phi_k = features_by_definition(keys, w, kernel, eps, (keys / 2**0.5 @ w.T).max())
+    phi_q = features_by_definition(q, w, kernel, eps, (q / 2**0.5 @ w.T).max(dim=1, keepdim=True).values)
     weights = phi_q @ phi_k.T
     expected = (weights / weights.sum(dim=1, keepdim=True)) @ v[valid]
-    out = linear_attention(*(u[None, None] for u in (q, k, v)), w, kernel, valid[None])
+    out = linear_attention(*(u[None, None] for u in (q, k, v)), w, kernel, eps, valid[None])
     torch.testing.assert_close(out[0, 0], expected)
 
 
@@ -78,10 +79,24 @@ def test_approaches_softmax_attention_as_features_grow():
     exact = scaled_dot_product_attention(q, k, v)
     errors = []
     for number in (8, 64, 512):
-        draws = [linear_attention(q, k, v, orthogonal_features(number, 8), 'softmax') for _ in range(20)]
+        draws = [linear_attention(q, k, v, orthogonal_features(number, 8), 'softmax', 1e-4) for _ in range(20)]
         errors.append(torch.stack([(draw - exact).norm() / exact.norm() for draw in draws]).mean())
     assert errors[1] < 0.7 * errors[0] and errors[2] < 0.7 * errors[1], errors
     assert errors[2] < 0.15
+
+
+def test_one_long_key_leaves_a_mean_over_tokens_unless_eps_is_small():
+    """The longest key sets the stabiliser, and beside ε = 1e-4 nothing is left of the others: all count the same."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 1, 1, 64, 32).unbind()
+    q, k = q / 2, k / 2
+    k[:, :, 0] *= 4
+    w, mean = orthogonal_features(2000, 32), v.mean(dim=2, keepdim=True)
+    exact = scaled_dot_product_attention(q, k, v)
+    released, small = (
+        (linear_attention(q, k, v, w, 'softmax', eps) - exact).norm() / (mean - exact).norm() for eps in (1e-4, 1e-9)
+    )
+    assert released > 0.95 and small < 0.8, (released, small)
 
 
 def test_features_are_orthogonal_in_blocks_with_a_gaussians_lengths():
@@ -118,7 +133,7 @@ def test_the_last_heads_are_the_local_ones():
     x = torch.randn(1, 20, 12)
     q, k, v = (layer(x).unflatten(2, (3, 4)).transpose(1, 2) for layer in (mixer.q, mixer.k, mixer.v))
     heads = (
-        linear_attention(q[:, :1], k[:, :1], v[:, :1], mixer.features, 'softmax'),
+        linear_attention(q[:, :1], k[:, :1], v[:, :1], mixer.features, 'softmax', 1e-4),
         local_attention(q[:, 1:], k[:, 1:], v[:, 1:], 2),
     )
     torch.testing.assert_close(mixer(x), mixer.proj(torch.cat(heads, dim=1).transpose(1, 2).flatten(2)))
@@ -134,7 +149,7 @@ def test_rotary_position_turns_queries_and_keys_before_the_features():
     mixer = PerformerAttention(8, 2, rotary=position)
     x = torch.randn(2, 9, 8)
     q, k, v = (layer(x).unflatten(2, (2, 4)).transpose(1, 2) for layer in (mixer.q, mixer.k, mixer.v))
-    out = linear_attention(position(q), position(k), v, mixer.features, 'softmax')
+    out = linear_attention(position(q), position(k), v, mixer.features, 'softmax', 1e-4)
     torch.testing.assert_close(mixer(x), mixer.proj(out.transpose(1, 2).flatten(2)))
 
 
@@ -161,6 +176,7 @@ def test_features_are_redrawn_in_training_only():
         (dict(kernel='exp'), "performer kernel 'exp' is not one of softmax, relu"),
         (dict(local_heads=3), 'local_heads=3 is not between 0 and num_heads=2'),
         (dict(num_features=0), 'performer num_features=0 is not at least 1'),
+        (dict(eps=0), 'performer eps=0 is not greater than 0'),
         (dict(window=0), 'performer window=0 is not at least 1'),
         (dict(redraw_interval=0), 'performer redraw_interval=0 is not at least 1'),
     ],

@@ -13,7 +13,7 @@ PYTHON ?= $(firstword $(shell for p in python3 python3.12 python3.11 python3.10;
 .PHONY: demo test lint setup setup-compiled
 
 demo: setup
-	$(ENV)/bin/python -m xvit_det.demo
+	$(ENV)/bin/python -m xvit_det demo
 
 # One thread: the tests' models are small, and several processes with several OpenMP threads each wait for one another.
 test: setup

@@ -28,10 +28,10 @@ from mmengine.config import Config  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from xvit_det.analysis.benchmark.screen import show_table  # noqa: E402
-from xvit_det.engine.cli import set_loader_defaults  # noqa: E402
-from xvit_det.engine.data_check import check_data  # noqa: E402
-from xvit_det.engine.datasets import set_data_root  # noqa: E402
+from xvit_det.benchmark.screen import show_table  # noqa: E402
+from xvit_det.config.data_check import check_data  # noqa: E402
+from xvit_det.config.data_paths import set_data_root  # noqa: E402
+from xvit_det.config.load import set_loader_defaults  # noqa: E402
 from xvit_det.hub import find_config  # noqa: E402
 
 VARIANTS = {'hybrid_vip_eps': ('hybrid_vip', dict(type='performer', eps=1e-9))}  # name: config, mixer

@@ -34,8 +34,8 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from xvit_det.analysis.benchmark.memory import MIB, peak_bytes  # noqa: E402
-from xvit_det.analysis.benchmark.timing import interleave, ratio  # noqa: E402
+from xvit_det.benchmark.memory import MIB, peak_bytes  # noqa: E402
+from xvit_det.benchmark.timing import interleave, ratio  # noqa: E402
 from xvit_det.mixers import LinformerAttention, NystromAttention, PerformerAttention  # noqa: E402
 
 BATCH, DIMS, HEADS = 4, 128, 4

@@ -21,7 +21,7 @@ from mmengine.config import Config  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
 
 from xvit_det import create_model  # noqa: E402
-from xvit_det.analysis.benchmark.memory import peak_bytes, run_apart  # noqa: E402
+from xvit_det.benchmark.memory import peak_bytes, run_apart  # noqa: E402
 from xvit_det.hub import find_config  # noqa: E402
 
 MODELS = ('vit', 'vip', 'vil', 'vin', 'fnet', 'mixer')

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from xvit_det import create_model
-from xvit_det.analysis.benchmark.models import build
-from xvit_det.analysis.benchmark.steps import compiler_problem
+from xvit_det.benchmark.models import build
+from xvit_det.benchmark.steps import compiler_problem
 
 NAMES = ('xvit_t', 'vit_s', 'vip_s', 'vil_s', 'vin_s', 'fnet_s', 'hybrid_vin_s', 'ccn_14', 'cvn_13')
 every_backbone = pytest.mark.parametrize('name', NAMES)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from xvit_det.analysis.paper_tables import main  # noqa: E402
+from xvit_det.cli.paper_tables import main  # noqa: E402
 
 if __name__ == '__main__':
     main()

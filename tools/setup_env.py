@@ -131,7 +131,7 @@ def install(env: Path, requirements: Path) -> None:
 
 
 def self_check(env: Path) -> bool:
-    return subprocess.run([env_python(env), '-m', 'xvit_det.env', '--check'], cwd=env).returncode == 0
+    return subprocess.run([env_python(env), '-m', 'xvit_det', 'env', '--check'], cwd=env).returncode == 0
 
 
 def setup(stack: str) -> None:

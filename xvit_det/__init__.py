@@ -1,11 +1,21 @@
-"""Linear-attention vision backbones for OpenMMLab; importing the package registers them in MMEngine's registries."""
+"""Linear-attention vision backbones for OpenMMLab; importing the package registers them in MMEngine's registries.
 
-from xvit_det import compat as compat  # first: it says what is missing, and fills what mmcv lacks
-from xvit_det import engine as engine  # registers the training parts
-from xvit_det.analysis import count_macs, count_parameters
-from xvit_det.backbones import CCX, CvX, LeViX, PiX, ViX, XViT
-from xvit_det.errors import InputError
-from xvit_det.hub import create_model, list_models
+Public names are imported on first use, and the registration takes place once MMEngine is imported, before or after this
+package: ``import xvit_det`` by itself does not load PyTorch, and neither does the command line's help.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from xvit_det import compat as compat
+from xvit_det.compat.finder import when_imported
+from xvit_det.registration import register
+
+if TYPE_CHECKING:
+    from xvit_det.analysis import count_macs, count_parameters
+    from xvit_det.backbones import CCX, CvX, LeViX, PiX, ViX, XViT
+    from xvit_det.errors import InputError
+    from xvit_det.hub import create_model, list_models
 
 __all__ = [
     'CCX',
@@ -21,3 +31,39 @@ __all__ = [
     'list_models',
 ]
 __version__ = '0.1.0'
+
+NO_MMENGINE = (
+    "xvit_det needs mmengine: install one OpenMMLab family with `pip install 'xvit_det[onedl]'` or "
+    "`pip install 'xvit_det[openmmlab]'`, never both."
+)
+_ROOMS = {
+    'analysis': ('count_macs', 'count_parameters'),
+    'backbones': ('CCX', 'CvX', 'LeViX', 'PiX', 'ViX', 'XViT'),
+    'errors': ('InputError',),
+    'hub': ('create_model', 'list_models'),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOM_OF:
+        try:
+            value = globals()[name] = getattr(import_module(f'xvit_det.{_ROOM_OF[name]}'), name)
+        except ModuleNotFoundError as error:
+            if error.name != 'mmengine':
+                raise
+            raise ModuleNotFoundError(NO_MMENGINE, name='mmengine') from None
+        return value
+    try:  # xvit_det.mixers and the like, without an import of their own
+        return import_module(f'xvit_det.{name}')
+    except ModuleNotFoundError as error:
+        if error.name != f'xvit_det.{name}':
+            raise
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}') from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+when_imported('mmengine', register)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmengine.config import Config  # noqa: E402
 
-from xvit_det.analysis.benchmark.screen import show_table  # noqa: E402
+from xvit_det.benchmark.screen import show_table  # noqa: E402
 from xvit_det.hub import find_config  # noqa: E402
 
 

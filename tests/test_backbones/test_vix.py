@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from xvit_det import InputError, ViX, count_parameters
-from xvit_det.analysis.benchmark.steps import compiler_problem
+from xvit_det.benchmark.steps import compiler_problem
 from xvit_det.layers import ConvStem, OverlapPatchEmbed, PatchEmbed, PatchNormEmbed, PlainConvStem
 from xvit_det.mixers import XNormAttention
 

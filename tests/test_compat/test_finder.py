@@ -3,15 +3,15 @@
 import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from xvit_det import compat
 from xvit_det.compat import mmcv_ext, pkg_resources
-from xvit_det.compat.finder import STAND_INS, StandInFinder
+from xvit_det.compat.finder import STAND_INS, StandInFinder, _CallAfterImport, when_imported
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def fake_mmcv(tmp_path, monkeypatch):
 
 
 def test_installed_once_and_last():
-    compat.install()
-    compat.install()
+    StandInFinder.install()
+    StandInFinder.install()
     assert [type(f) for f in sys.meta_path].count(StandInFinder) == 1
     assert StandInFinder().find_spec('mmcv.ops', None) is None
 
@@ -42,17 +42,40 @@ def test_spec_is_complete():
     assert ext.__spec__ is not None and hasattr(ext, 'nms') and hasattr(ext, 'border_align_forward')
 
 
+def run_python(code: str) -> str:
+    # Commands of other tests have set the variable in this process.
+    clean = {k: v for k, v in os.environ.items() if k != 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'}
+    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env=clean).stdout
+
+
 def test_import_is_light_and_leaves_pytorch_as_it_is():
-    code = (
-        'import os, sys, xvit_det; assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ;'
-        'print(*{name.split(".")[0] for name in sys.modules})'
+    imported = 'print(*{name.split(".")[0] for name in sys.modules});'
+    done = run_python(
+        f'import os, sys, xvit_det; {imported} xvit_det.XViT; {imported}'
+        'assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ'
     )
-    clean = {
-        k: v for k, v in os.environ.items() if k != 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-    }  # other tests' commands set it
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env=clean)
-    assert 'mmengine' in done.stdout.split()
-    assert not {'mmcv', 'mmdet', 'mmpretrain', 'torchvision'} & set(done.stdout.split())
+    before, after = (set(line.split()) for line in done.splitlines())
+    assert not {'torch', 'mmengine'} & before
+    assert {'torch', 'mmengine'} <= after and not {'mmcv', 'mmdet', 'mmpretrain', 'torchvision'} & after
+
+
+@pytest.mark.parametrize('imports', ['xvit_det, mmengine', 'mmengine, xvit_det', 'mmengine.runner, xvit_det.hub'])
+def test_classes_are_registered_in_either_order(imports):
+    find = 'from mmengine.registry import MODELS, OPTIM_WRAPPERS; print(MODELS.get("XViT"), MODELS.get("PiX"))'
+    done = run_python(f'import {imports}; {find}; print(OPTIM_WRAPPERS.get("AutoAmpOptimWrapper"))')
+    assert 'backbones.xvit.XViT' in done and 'backbones.pix.PiX' in done and 'AutoAmpOptimWrapper' in done
+
+
+def test_a_call_after_an_import(tmp_path, monkeypatch):
+    (tmp_path / 'imported_later.py').write_text('value = 1')
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = []
+    when_imported('imported_later', lambda: seen.append(sys.modules['imported_later'].value))
+    assert seen == []
+    importlib.import_module('imported_later')
+    assert seen == [1]
+    when_imported('imported_later', lambda: seen.append('at once'))
+    assert seen == [1, 'at once'] and not any(isinstance(f, _CallAfterImport) for f in sys.meta_path)
 
 
 def test_existing_ops_win(fake_mmcv):
@@ -70,10 +93,13 @@ def test_absent_ops_are_served(fake_mmcv):
     assert importlib.import_module('mmcv._ext').__file__ == str(STAND_INS['mmcv._ext'])
 
 
-def test_missing_mmengine_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match='needs mmengine.*never both'):
-        compat.install()
+def test_missing_mmengine_is_one_sentence():
+    code = (
+        'import sys; sys.modules["mmengine"] = None; import xvit_det\n'
+        'try: xvit_det.XViT\n'
+        'except ModuleNotFoundError as error: print(error)'
+    )
+    assert re.search('needs mmengine.*never both', run_python(code))
 
 
 def test_op_that_is_not_served_names_itself_and_the_remedy():

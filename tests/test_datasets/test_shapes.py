@@ -18,9 +18,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from xvit_det import InputError
+from xvit_det.cli.shapes import main
 from xvit_det.datasets.shapes import CLASSES, ShapesSpec, annotation_file, ensure_shapes, image_folder
 from xvit_det.datasets.shapes import folder as shapes_folder
-from xvit_det.datasets.shapes.__main__ import main
 from xvit_det.datasets.shapes.drawing import MIN_VISIBLE_PART, Dice, draw_scene
 from xvit_det.datasets.shapes.folder import polygons, run_lengths
 
@@ -212,7 +212,7 @@ def test_writer_that_comes_second_uses_the_first_ones_folder(tmp_path, monkeypat
 
 
 def test_two_processes_at_once(tmp_path):
-    command = [sys.executable, '-m', 'xvit_det.datasets.shapes', str(tmp_path / 'shapes')]
+    command = [sys.executable, '-m', 'xvit_det', 'shapes', str(tmp_path / 'shapes')]
     command += ['--images', '40', '--val-images', '5', '--size', '64', '--seed', '2']
     writers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for writer in writers:

@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from xvit_det import InputError
-from xvit_det.analysis.benchmark.steps import compiler_problem
 from xvit_det.backbones import Backbone, load_pretrained
+from xvit_det.benchmark.steps import compiler_problem
 from xvit_det.deploy import fuse
 from xvit_det.layers import LocalPatchInteraction
 

@@ -2,7 +2,8 @@
 
 import torch
 
-from xvit_det.layers import Embedding, LearnedPosition, PatchEmbed, map_to_tokens
+from xvit_det.functional import map_to_tokens
+from xvit_det.layers import Embedding, LearnedPosition, PatchEmbed
 
 
 def test_class_token_first_then_positions():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from xvit_det.functional import map_to_tokens, tokens_to_map
 from xvit_det.layers import (
     Affine,
     ClassAttentionBlock,
@@ -17,8 +18,6 @@ from xvit_det.layers import (
     LocalPatchInteraction,
     build_norm,
     checkpoint,
-    map_to_tokens,
-    tokens_to_map,
 )
 from xvit_det.mixers import PerformerAttention
 

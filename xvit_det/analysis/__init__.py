@@ -1,4 +1,4 @@
-"""Counting what a model holds and costs."""
+"""What a model holds and costs, and what an environment can do."""
 
 from xvit_det.analysis.counts import count_macs, count_parameters
 

@@ -1,9 +1,8 @@
-"""``python -m xvit_det.analysis.paper_tables``: the tables of "Vision Xformers" (arXiv 2107.02239), counted again.
+"""The tables of "Vision Xformers" (arXiv 2107.02239), counted again.
 
 Each row is a config under ``configs/classification/vix/``, whose ``paper`` holds the row as printed.
 """
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,11 +11,9 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from rich.console import Console
-from rich.table import Table
 
 from xvit_det.analysis.counts import count_parameters
-from xvit_det.engine.console import import_quietly
+from xvit_det.compat.quiet import import_quietly
 from xvit_det.hub import find_config, list_models
 
 DATASETS = {'cifar10': 'CIFAR-10', 'tinyimagenet': 'Tiny ImageNet'}  # how configs' names end
@@ -98,41 +95,3 @@ def to_markdown(table_rows: Sequence[Row]) -> str:
         f'**{title}**\n\n{head}' + ''.join('| ' + ' | '.join(row.cells()) + ' |\n' for row in group)
         for title, group in by_table(table_rows)
     )
-
-
-def to_console(table_rows: Sequence[Row], console: Console) -> None:
-    """Print the tables."""
-    for title, group in by_table(table_rows):
-        table = Table(title=title)
-        for column in COLUMNS:
-            table.add_column(column, justify='left' if column in TEXT_COLUMNS else 'right', overflow='fold')
-        for row in group:
-            table.add_row(*row.cells(), style={'DIFFERS': 'red', 'misprint': 'yellow'}.get(row.verdict))
-        console.print(table)
-    verdicts = [row.verdict for row in table_rows]
-    console.print(
-        f'Of {len(verdicts) - verdicts.count("–")} figures that the paper prints, {verdicts.count("equal")} are ours '
-        f'too, {verdicts.count("misprint")} a misprint; {verdicts.count("DIFFERS")} differ.'
-    )
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print the tables.
-
-    Raises:
-        SystemExit: With status 1 if a count differs from the paper's figure by anything but the known misprint.
-    """
-    parser = ArgumentParser(description='Count the models of the Vision Xformers tables beside the figures printed.')
-    parser.add_argument('--markdown', action='store_true', help='print Markdown, as the README shows it')
-    args = parser.parse_args(argv)
-    table_rows = rows()
-    if args.markdown:
-        print(to_markdown(table_rows), end='')
-    else:
-        to_console(table_rows, Console(width=None if Console().is_terminal else 130))
-    if any(row.differs for row in table_rows):
-        raise SystemExit(1)
-
-
-if __name__ == '__main__':
-    main()

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
 from xvit_det.errors import InputError
-from xvit_det.layers import ChannelNorm, MixerBlock, build_norm, map_to_tokens, tokens_to_map
+from xvit_det.functional import map_to_tokens, merge_heads, split_heads, split_parts, tokens_to_map
+from xvit_det.layers import ChannelNorm, MixerBlock, build_norm
 from xvit_det.mixers import MIXERS, TokenMixer
-from xvit_det.mixers.base import merge_heads, resolve_head_dims, split_heads
+from xvit_det.mixers.base import resolve_head_dims
 
 
 class ConvProjection(nn.Module):
@@ -67,7 +68,7 @@ class CvTAttention(TokenMixer):
                 f'CvT attention needs the size of the map of all {x.shape[1]} tokens and no padding, not {size}'
             )
         q = split_heads(self.q(x, size), self.num_heads)
-        k, v = split_heads(self.kv(x, size), self.num_heads, parts=2)
+        k, v = split_parts(self.kv(x, size), self.num_heads, 2)
         return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
 
 

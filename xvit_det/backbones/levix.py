@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
 from xvit_det.backbones.vix import build_stem
-from xvit_det.layers import Embedding, MixerBlock, build_norm, map_to_tokens, tokens_to_map
+from xvit_det.functional import map_to_tokens, merge_heads, split_heads, tokens_to_map
+from xvit_det.layers import Embedding, MixerBlock, build_norm
 from xvit_det.mixers import MIXERS, TokenMixer
-from xvit_det.mixers.base import merge_heads, resolve_head_dims, split_heads
+from xvit_det.mixers.base import resolve_head_dims
 
 
 class LinearNorm(nn.Module):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
 from xvit_det.backbones.vix import build_stem
-from xvit_det.layers import Embedding, LearnedPosition, MixerBlock, map_to_tokens, tokens_to_map
+from xvit_det.functional import map_to_tokens, tokens_to_map
+from xvit_det.layers import Embedding, LearnedPosition, MixerBlock
 from xvit_det.mixers import TokenMixer
 
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from xvit_det.backbones.base import Backbone, resolve_arch
 from xvit_det.errors import InputError
-from xvit_det.layers import FeaturePyramid, checkpoint, tokens_to_map
+from xvit_det.functional import tokens_to_map
+from xvit_det.layers import FeaturePyramid, checkpoint
 from xvit_det.mixers import MIXERS, TokenMixer, build_mixer
 
 

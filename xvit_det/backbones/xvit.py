@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from xvit_det.backbones.base import Backbone, resolve_arch
 from xvit_det.errors import InputError
+from xvit_det.functional import map_to_tokens, tokens_to_map
 from xvit_det.layers import (
     Affine,
     ClassAttentionBlock,
@@ -24,8 +25,6 @@ from xvit_det.layers import (
     ImageExtents,
     LocalPatchInteraction,
     checkpoint,
-    map_to_tokens,
-    tokens_to_map,
 )
 from xvit_det.layers.padding import zero_padding_
 from xvit_det.mixers import XNormAttention

@@ -1,10 +1,10 @@
-"""Finds our stand-ins for modules that an environment lacks, after every other finder has found nothing."""
+"""Two finders of modules: our stand-ins for modules that an environment lacks, and a call after an import."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
+from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -29,3 +29,41 @@ class StandInFinder(MetaPathFinder):
         """Append the finder, once."""
         if not any(isinstance(finder, cls) for finder in sys.meta_path):
             sys.meta_path.append(cls())
+
+
+class _CallAfterImport(MetaPathFinder):
+    """The first entry of ``sys.meta_path`` until the module is imported.
+
+    Args:
+        name: The module's.
+        action: Called once, right after the module's own code.
+    """
+
+    def __init__(self, name: str, action: Callable[[], None]) -> None:
+        self.name = name
+        self.action = action
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            run_code = spec.loader.exec_module
+
+            def run_and_call(module: ModuleType) -> None:
+                run_code(module)
+                self.action()
+
+            spec.loader.exec_module = run_and_call
+        return spec
+
+
+def when_imported(name: str, action: Callable[[], None]) -> None:
+    """Call ``action`` once the module of this name is imported, or now if it is already."""
+    if sys.modules.get(name) is not None:
+        action()
+    else:
+        sys.meta_path.insert(0, _CallAfterImport(name, action))

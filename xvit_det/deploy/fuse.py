@@ -11,7 +11,7 @@ from xvit_det.backbones.levix import Downsample, LinearNorm
 from xvit_det.backbones.pretrained import FUSED
 from xvit_det.backbones.xvit import XViTBlock
 from xvit_det.deploy.fold import fold_before, fold_behind, fold_layer_norm, fold_norm
-from xvit_det.deploy.linear import FusedFeedForward, Linear
+from xvit_det.deploy.linear import FusedFeedForward, OneDNNLinear
 from xvit_det.deploy.position import CachedPosition
 from xvit_det.deploy.xvit_block import FusedXViTBlock
 from xvit_det.errors import InputError
@@ -70,7 +70,7 @@ def _(part: DropPath) -> nn.Module:
 
 @_folded.register
 def _(part: nn.Linear) -> nn.Module:
-    return Linear(part)
+    return OneDNNLinear(part)
 
 
 @_folded.register

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det import kernels
+from xvit_det.functional import gelu_
 from xvit_det.layers import FeedForward
-from xvit_det.layers.gelu import gelu
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 _DTYPES = {torch.float32}
@@ -19,7 +19,7 @@ if _HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
     _DTYPES.add(torch.bfloat16)
 
 
-class Linear(nn.Linear):
+class OneDNNLinear(nn.Linear):
     """A linear layer through :func:`linear`.
 
     Args:
@@ -53,7 +53,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, act: str = 'none') ->
     if _use_onednn(x, weight):
         return _onednn(x, weight, bias, act)
     x = F.linear(x, weight, bias)
-    return gelu(x) if act == 'gelu' else x
+    return gelu_(x) if act == 'gelu' else x
 
 
 def linear_add(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

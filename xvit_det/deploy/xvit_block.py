@@ -7,10 +7,9 @@ from xvit_det import kernels
 from xvit_det.backbones.xvit import XViTBlock
 from xvit_det.deploy.fold import fold_behind, fold_layer_norm
 from xvit_det.deploy.linear import linear, linear_add
-from xvit_det.layers import Affine, LocalPatchInteraction, map_to_tokens, tokens_to_map
-from xvit_det.layers.gelu import gelu
+from xvit_det.functional import gelu_, map_to_tokens, merge_heads, split_parts, tokens_to_map
+from xvit_det.layers import Affine, LocalPatchInteraction
 from xvit_det.layers.norm import is_constant, scale_and_shift
-from xvit_det.mixers.base import merge_heads, split_heads
 from xvit_det.mixers.xnorm import kernel_serves, unit_kv, unit_vectors, xnorm_attention
 
 
@@ -56,11 +55,11 @@ class FusedLPI(nn.Module):
             mask = x.new_ones(1, 1, h, w)
         x = tokens_to_map(x, size)
         if mask is not None:
-            x = gelu(self.conv1(x.mul_(mask))).mul_(mask)
+            x = gelu_(self.conv1(x.mul_(mask))).mul_(mask)
             # The taps on the mask add what they contribute, the bias takes off what all would.
             taps = self.taps.permute(2, 0, 1)[:, None]  # (3, 3, C) -> (C, 1, 3, 3)
             return map_to_tokens(self.conv2(x).add_(F.conv2d(mask, taps, -taps.sum((1, 2, 3)), padding=1)))
-        x = self.conv2(gelu(self.conv1(x))).permute(0, 2, 3, 1)  # (B, C, h, w) -> (B, h, w, C), a view
+        x = self.conv2(gelu_(self.conv1(x))).permute(0, 2, 3, 1)  # (B, C, h, w) -> (B, h, w, C), a view
         # First and last row, first and last column; a corner's tap is in both and counts once.
         x[:, :: h - 1].sub_(self.rows)
         x[:, :, :: w - 1].sub_(self.columns)
@@ -107,7 +106,7 @@ class FusedXViTBlock(nn.Module):
 
         Where the kernel does all of the attention, at the cost of the norms, it is its output and the plain weight.
         """
-        q, k, v = split_heads(self.qkv(x), self.num_heads, parts=3)  # (B, N, 3e) -> 3 x (B, H, N, c)
+        q, k, v = split_parts(self.qkv(x), self.num_heads, 3)  # (B, N, 3e) -> 3 x (B, H, N, c)
         if kernel_serves(q, k, v):
             return merge_heads(xnorm_attention(q, k, v, None, self.kv_axis, valid)), self.proj.weight
         kv = unit_kv(k, v, self.kv_axis, valid)  # (B, H, c, c)

@@ -3,7 +3,6 @@
 from xvit_det.layers.affine import Affine
 from xvit_det.layers.block import MixerBlock, PostNormBlock
 from xvit_det.layers.channel_norm import ChannelNorm
-from xvit_det.layers.checkpoint import checkpoint
 from xvit_det.layers.class_attention import ClassAttentionBlock
 from xvit_det.layers.drop_path import DropPath
 from xvit_det.layers.embedding import Embedding
@@ -13,8 +12,8 @@ from xvit_det.layers.norm import build_norm
 from xvit_det.layers.padding import ImageExtents
 from xvit_det.layers.position import FourierPosition, LearnedPosition
 from xvit_det.layers.pyramid import FeaturePyramid
+from xvit_det.layers.recomputation import checkpoint
 from xvit_det.layers.stem import ConvStem, ConvTokenizer, OverlapPatchEmbed, PatchEmbed, PatchNormEmbed, PlainConvStem
-from xvit_det.layers.tokens import map_to_tokens, tokens_to_map
 
 __all__ = [
     'Affine',
@@ -38,6 +37,4 @@ __all__ = [
     'PostNormBlock',
     'build_norm',
     'checkpoint',
-    'map_to_tokens',
-    'tokens_to_map',
 ]

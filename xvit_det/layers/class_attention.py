@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from xvit_det.functional import merge_heads, split_heads, split_parts
 from xvit_det.layers.affine import Affine
 from xvit_det.layers.feedforward import FeedForward
-from xvit_det.mixers.base import merge_heads, split_heads
 from xvit_det.mixers.xnorm import check_heads, xnorm_attention, xnorm_gammas
 
 
@@ -28,7 +28,7 @@ class ClassAttention(nn.Module):
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """(B, 1 + N, C), the class token first -> (B, 1, C). ``valid``: (B, 1 + N)."""
         q = split_heads(self.q(x[:, :1]), self.num_heads)  # (B, 1, e) -> (B, H, 1, c)
-        k, v = split_heads(self.kv(x), self.num_heads, parts=2)  # 2 x (B, H, 1 + N, c)
+        k, v = split_parts(self.kv(x), self.num_heads, 2)  # 2 x (B, H, 1 + N, c)
         gamma = None if self.gamma_q is None else self.gamma_q * self.gamma_kv
         out = xnorm_attention(q, k, v, gamma, self.kv_axis, valid)
         return self.proj(merge_heads(out))  # (B, H, 1, c) -> (B, 1, C)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from xvit_det.layers.tokens import map_to_tokens
+from xvit_det.functional import map_to_tokens
 
 
 class Embedding(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from xvit_det.layers.gelu import GELU
+from xvit_det.layers.gelu import InplaceGELU
 
 
 class FeedForward(nn.Sequential):
@@ -14,7 +14,7 @@ class FeedForward(nn.Sequential):
     """
 
     def __init__(self, embed_dims: int, hidden_dims: int) -> None:
-        super().__init__(nn.Linear(embed_dims, hidden_dims), GELU(), nn.Linear(hidden_dims, embed_dims))
+        super().__init__(nn.Linear(embed_dims, hidden_dims), InplaceGELU(), nn.Linear(hidden_dims, embed_dims))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""

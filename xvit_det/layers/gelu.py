@@ -1,21 +1,13 @@
 """GELU that takes no memory where it need not."""
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def gelu(x: Tensor) -> Tensor:
-    """GELU, written over its input where no gradient is recorded: pass a tensor that nothing else needs.
-
-    A new tensor of a large map's size costs more time than the function itself.
-    """
-    return F.gelu(x) if torch.is_grad_enabled() and x.requires_grad else torch.ops.aten.gelu_(x)
+from xvit_det.functional import gelu_
 
 
-class GELU(nn.Module):
-    """:func:`gelu` as a module."""
+class InplaceGELU(nn.Module):
+    """GELU written over its input unless a gradient is recorded, see :func:`xvit_det.functional.gelu_`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(...) -> (...)."""
-        return gelu(x)
+        return gelu_(x)

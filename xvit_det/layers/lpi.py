@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 
 from xvit_det import kernels
-from xvit_det.layers.gelu import GELU
+from xvit_det.functional import map_to_tokens, tokens_to_map
+from xvit_det.layers.gelu import InplaceGELU
 from xvit_det.layers.norm import build_norm, is_constant, scale_and_shift
-from xvit_det.layers.tokens import map_to_tokens, tokens_to_map
 
 
 class LocalPatchInteraction(nn.Module):
@@ -19,7 +19,7 @@ class LocalPatchInteraction(nn.Module):
     def __init__(self, embed_dims: int, norm_cfg: dict) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
-        self.act = GELU()
+        self.act = InplaceGELU()
         self.norm = build_norm(norm_cfg, embed_dims)
         self.conv2 = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xvit_det.mixers.resample import adapt_rows, resample_rows
+from xvit_det.functional import adapt_rows, resample_rows
 
 
 class FourierPosition(nn.Module):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
-from xvit_det.layers.gelu import GELU
+from xvit_det.layers.gelu import InplaceGELU
 from xvit_det.layers.norm import build_norm
 from xvit_det.layers.padding import ImageExtents
 
@@ -61,7 +61,7 @@ def _upsample(channels: int, factor: int, norm_cfg: dict) -> nn.Module:
     layers = []
     while factor > 1:
         if layers:
-            layers += [build_norm(norm_cfg, channels), GELU()]
+            layers += [build_norm(norm_cfg, channels), InplaceGELU()]
         layers.append(nn.ConvTranspose2d(channels, channels, 2, stride=2))
         factor //= 2
     return nn.Sequential(*layers)

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
-from xvit_det.layers.gelu import GELU
+from xvit_det.functional import missing
+from xvit_det.layers.gelu import InplaceGELU
 from xvit_det.layers.norm import build_norm
 from xvit_det.layers.padding import ImageExtents, zero_padding_
-from xvit_det.mixers.base import missing
 
 
 class ConvStem(nn.Module):
@@ -40,7 +40,7 @@ class ConvStem(nn.Module):
             nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False) for a, b in zip(widths, widths[1:], strict=False)
         )
         self.norms = nn.ModuleList(build_norm(norm_cfg, width) for width in widths[1:])
-        self.act = GELU()
+        self.act = InplaceGELU()
 
     def forward(self, x: Tensor, extents: ImageExtents | None = None) -> Tensor:
         """Embed images.
@@ -111,7 +111,7 @@ class PatchNormEmbed(nn.Module):
     def __init__(self, in_channels: int, embed_dims: int, stride: int) -> None:
         super().__init__()
         self.patches = PatchEmbed(in_channels, embed_dims, stride)
-        self.act = GELU()
+        self.act = InplaceGELU()
         self.norm = nn.LayerNorm(embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:

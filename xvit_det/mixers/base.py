@@ -1,11 +1,9 @@
 """What every token mixer agrees to."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
@@ -53,34 +51,6 @@ class TokenMixer(nn.Module, ABC):
         """What surrounds a forward pass that is made again for the same step, as checkpointing does: a mixer that keeps
         something from step to step leaves it alone in there."""
         return nullcontext()
-
-
-def missing(number: int, multiple: int) -> int:
-    """How many are missing to a multiple; TorchInductor would not compile ``-number % multiple`` for all sizes."""
-    return (multiple - number % multiple) % multiple
-
-
-def split_heads(x: Tensor, num_heads: int, parts: int = 1) -> Tensor | Sequence[Tensor]:
-    """(B, N, parts·H·d) -> ``parts`` tensors (B, H, N, d), or that one tensor."""
-    if parts == 1:
-        return x.unflatten(2, (num_heads, -1)).transpose(1, 2)  # (B, N, H, d) -> (B, H, N, d)
-    return x.unflatten(2, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # p x (B, H, N, d)
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """(B, H, N, d) -> (B, N, H·d)."""
-    return x.transpose(1, 2).flatten(2)
-
-
-def widen(x: Tensor) -> Tensor:
-    """In float32 at least: half precision is converted, double precision stays."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def without_autocast(x: Tensor) -> AbstractContextManager:
-    """Where autocast is off on the tensor's device. ``meta``, on which operations are counted, does not have it."""
-    device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def resolve_head_dims(embed_dims: int, num_heads: int, head_dims: int | None) -> int:

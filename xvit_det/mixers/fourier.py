@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from xvit_det.errors import InputError
-from xvit_det.mixers.base import TokenMixer, widen
+from xvit_det.functional import widen
+from xvit_det.mixers.base import TokenMixer
 
 
 class FourierMixer(TokenMixer):

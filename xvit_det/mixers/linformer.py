@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
-from xvit_det.mixers.base import TokenMixer, merge_heads, resolve_head_dims, split_heads
-from xvit_det.mixers.resample import adapt_rows, resample_rows
+from xvit_det.functional import adapt_rows, merge_heads, resample_rows, split_heads
+from xvit_det.mixers.base import TokenMixer, resolve_head_dims
 from xvit_det.mixers.rotary import RotaryPosition
 
 

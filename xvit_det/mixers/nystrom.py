@@ -9,15 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
-from xvit_det.mixers.base import (
-    TokenMixer,
-    merge_heads,
-    missing,
-    resolve_head_dims,
-    split_heads,
-    widen,
-    without_autocast,
-)
+from xvit_det.functional import merge_heads, missing, split_parts, widen, without_autocast
+from xvit_det.mixers.base import TokenMixer, resolve_head_dims
 from xvit_det.mixers.rotary import RotaryPosition
 
 
@@ -89,7 +82,7 @@ class NystromAttention(TokenMixer):
             # The zeros in front are left out together with what else is, or else kept like any valid token.
             valid = F.pad(valid.bool(), (fill, 0), value=not self.mask_padding)[:, None, :, None]  # (B, 1, N', 1)
         x = F.pad(x, (0, 0, fill, 0)) if fill else x  # without a bias, a zero token's q, k and v are zero
-        q, k, v = split_heads(self.qkv(x), self.num_heads, parts=3)
+        q, k, v = split_parts(self.qkv(x), self.num_heads, 3)
         if self.rotary is not None:
             q, k = self.rotary.turn_both(q, k, size)
         if valid is not None:

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
-from xvit_det.mixers.base import TokenMixer, merge_heads, resolve_head_dims, split_heads, widen, without_autocast
+from xvit_det.functional import merge_heads, split_heads, widen, without_autocast
+from xvit_det.mixers.base import TokenMixer, resolve_head_dims
 from xvit_det.mixers.rotary import RotaryPosition
 
 DEFAULT_EPS = {'softmax': 1e-4, 'relu': 1e-3}  # kernel: what the released code adds to each of its features

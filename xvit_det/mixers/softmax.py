@@ -6,7 +6,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xvit_det.mixers.base import TokenMixer, merge_heads, resolve_head_dims, split_heads
+from xvit_det.functional import merge_heads, split_parts
+from xvit_det.mixers.base import TokenMixer, resolve_head_dims
 from xvit_det.mixers.rotary import RotaryPosition
 
 
@@ -62,7 +63,7 @@ class SoftmaxAttention(TokenMixer):
         return self._map(q, k, valid)
 
     def _heads(self, x: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = split_heads(self.qkv(x), self.num_heads, parts=3)
+        q, k, v = split_parts(self.qkv(x), self.num_heads, 3)
         if self.rotary is not None:
             q, k = self.rotary.turn_both(q, k, size)
         return q, k, v

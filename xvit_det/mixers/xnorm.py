@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from xvit_det import kernels
-from xvit_det.mixers.base import TokenMixer, merge_heads, split_heads, widen
+from xvit_det.functional import merge_heads, split_parts, widen
+from xvit_det.mixers.base import TokenMixer
 
 
 def unit_vectors(x: Tensor, dim: int) -> Tensor:
@@ -121,7 +122,7 @@ class XNormAttention(TokenMixer):
         self.proj = nn.Linear(attn_dims, embed_dims)
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
-        q, k, v = split_heads(self.qkv(x), self.num_heads, parts=3)  # (B, N, 3e) -> 3 x (B, H, N, c)
+        q, k, v = split_parts(self.qkv(x), self.num_heads, 3)  # (B, N, 3e) -> 3 x (B, H, N, c)
         gamma = None if self.gamma_q is None else self.gamma_q * self.gamma_kv
         out = xnorm_attention(q, k, v, gamma, self.kv_axis, valid)
         return self.proj(merge_heads(out))  # (B, H, N, c) -> (B, N, e) -> (B, N, C)

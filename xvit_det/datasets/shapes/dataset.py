@@ -12,7 +12,7 @@ from xvit_det.errors import InputError
 class ShapesDataset(CocoDataset):
     """Drawn scenes of circles, squares, triangles, stars, crosses and rings with their visible masks.
 
-    The folder is written on first use as by ``python -m xvit_det.datasets.shapes``, then read like any COCO folder.
+    The folder is written on first use as by ``xvit-det shapes``, then read like any COCO folder.
 
     Args:
         split: ``'train'`` or ``'val'``.

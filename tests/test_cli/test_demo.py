@@ -1,0 +1,102 @@
+"""The demo from end to end, tiny: what it leaves, what its screen shows, and running it again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import pytest
+from rich.console import Console
+
+from xvit_det.cli import demo, demo_training
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+def _run(folder, *options):
+    command = [sys.executable, '-m', 'xvit_det', 'demo', '--work-dir', str(folder / 'work'), *options]
+    command += ['--data-dir', str(folder / 'scenes'), '--images', '12', '--epochs', '1']
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory):
+    """Folder of a demo that ran twice, and what the second run showed."""
+    folder = tmp_path_factory.mktemp('demo')
+    first = _run(folder)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert 'Drawing 12 + 4 scenes' in first.stdout
+    return folder, _run(folder)
+
+
+def test_demo_runs_again_and_shows_only_what_matters(tiny):
+    folder, run = tiny
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stderr == ''
+    assert 'Drawing' not in run.stdout
+    assert 'epoch 1/1  loss' in run.stdout
+    assert run.stdout.count('box mAP 0.') == run.stdout.count('mask mAP 0.') == 2, 'once for the epoch, once at the end'
+    assert 'Warning' not in run.stdout and len(run.stdout.splitlines()) < 20
+    for name in ('predictions.png', 'curve.png', 'metrics.json', 'checkpoint.pth'):
+        assert str(folder / 'work' / name) in run.stdout.replace('\n', '')
+    assert 'loss_rpn_cls' in (folder / 'work' / 'output.log').read_text()
+
+
+@pytest.mark.parametrize('name, height, width', [('predictions.png', 400, 800), ('curve.png', 300, 500)])
+def test_demo_leaves_pictures(tiny, name, height, width):
+    picture = cv2.imread(str(tiny[0] / 'work' / name))
+    assert picture.shape[0] > height and picture.shape[1] > width
+    assert picture.std() > 10
+
+
+def test_demo_leaves_figures_and_weights(tiny):
+    folder, _ = tiny
+    figures = json.loads((folder / 'work' / 'metrics.json').read_text())
+    assert figures['epochs'] == 1 and figures['seed'] == 0 and figures['train_seconds'] > 0
+    assert figures['iterations'] == figures['evaluations'][-1]['iteration'] > 0
+    for kind in ('bbox_mAP', 'segm_mAP'):
+        assert figures['metrics'][kind] == figures['evaluations'][-1][kind]
+        assert 0 <= figures['metrics'][kind] <= 1
+    assert (folder / 'work' / 'checkpoint.pth').stat().st_size > 1e6
+
+
+def test_demo_refuses_scenes_of_another_seed(tiny):
+    run = _run(tiny[0], '--seed', '1')
+    assert run.returncode == 2
+    assert 'holds other Shapes' in run.stderr and 'Traceback' not in run.stderr
+
+
+@pytest.mark.parametrize('option', ['--epochs', '--images'])
+def test_demo_refuses_numbers_below_one(option, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        demo.main(['--work-dir', str(tmp_path), option, '0'])
+    assert exit_.value.code == 2
+    assert f'{option} must be at least 1, not 0' in capsys.readouterr().err
+
+
+def test_evaluation_without_a_single_prediction_counts_as_zero():
+    runner = SimpleNamespace(iter=5, epoch=1, max_epochs=2, train_dataloader=[0] * 5)
+    with demo_training._progress(Console(file=StringIO())) as progress:
+        watch = demo_training._Watch(progress)
+        watch.start, watch.losses = 0.0, [(5, 1.0)]
+        watch.after_val_epoch(runner, metrics={})
+    assert watch.scores == [(5, 0.0, 0.0)]
+
+
+@pytest.mark.parametrize('processes', ['1', '2'])
+def test_interrupted_demo_says_so_in_a_sentence(tiny, tmp_path, processes):
+    command = [sys.executable, '-u', '-m', 'xvit_det', 'demo', '--processes', processes, '--images', '12']
+    command += ['--work-dir', str(tmp_path), '--data-dir', str(tiny[0] / 'scenes'), '--epochs', '500']
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=REPO, start_new_session=True, **pipes) as run:
+        assert any('epoch 1/500' in line for line in run.stdout)
+        os.killpg(run.pid, signal.SIGINT)  # as the terminal does, to all processes
+        output, errors = run.communicate(timeout=60)
+    assert run.returncode == 130, output + errors
+    assert output.count('Stopped.') == 1
+    assert 'Traceback' not in output + errors

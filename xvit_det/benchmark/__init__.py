@@ -1,0 +1,1 @@
+"""Speed, memory and scaling of backbones beside their peers, and where a detector's time goes."""

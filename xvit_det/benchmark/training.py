@@ -1,0 +1,69 @@
+"""A config's own model, optimiser and data, as the trainer would build them, for ``loader`` and ``detector``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from xvit_det.backbones.pretrained import load_pretrained
+from xvit_det.config.load import set_loader_defaults
+from xvit_det.errors import InputError
+from xvit_det.hub import complete_model
+
+
+@contextmanager
+def config_scope(cfg: Config) -> Iterator[None]:
+    """Names in the config are looked up as the trainer does: in its ``default_scope`` first."""
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        yield
+
+
+def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> tuple[nn.Module, OptimWrapper]:
+    """The model with random weights, or a checkpoint's, and its optimiser.
+
+    Raises:
+        InputError: The config has no optimiser, or nothing in the checkpoint fits.
+    """
+    if not cfg.get('optim_wrapper'):
+        raise InputError('the config has no optim_wrapper, so a training step cannot be taken')
+    complete_model(cfg)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).to(device)
+    if checkpoint:
+        load_pretrained(model, checkpoint)
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')  # the optimiser's constructor would list every parameter
+    try:
+        return model, build_optim_wrapper(model, cfg.optim_wrapper)
+    finally:
+        logger.setLevel(level)
+
+
+def build_loader(cfg: Config, split: str, workers: int | None = None) -> DataLoader:
+    """The data loader of a split; ``workers`` in place of the config's number of processes.
+
+    Raises:
+        InputError: The config has none.
+    """
+    settings = cfg.get(f'{split}_dataloader')
+    if not settings:
+        raise InputError(f'the config has no {split}_dataloader')
+    if workers is not None:
+        settings.num_workers, settings.persistent_workers = workers, workers > 0
+    set_loader_defaults(cfg)
+    return Runner.build_dataloader(settings, seed=0)
+
+
+def endless(loader: DataLoader) -> Iterator[Any]:
+    """Batches, epoch after epoch."""
+    while True:
+        yield from loader

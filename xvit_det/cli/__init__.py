@@ -1,0 +1,42 @@
+"""The command line: ``xvit-det COMMAND``, one file for each command."""
+
+import sys
+from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from importlib import import_module
+
+import xvit_det
+
+# Command: what it does, and an example. Each is the function `main` of the module of its name.
+COMMANDS = {
+    'train': ('train a detector or a classifier', 'mask_rcnn_xvit_s_3x --data-root data/coco'),
+    'test': ('evaluate a checkpoint', 'mask_rcnn_xvit_s_3x epoch_36.pth --data-root data/coco'),
+    'demo': ('train a small Mask R-CNN on drawn shapes, in minutes', '--work-dir work_dirs/demo'),
+    'models': ('list the shipped models with parameters and MACs', "'*xvit_s*'"),
+    'benchmark': ('measure speed, memory and scaling beside peers', 'speed --models xvit_s swin_t --sizes 224'),
+    'paper-tables': ("count the models of the ViX paper's tables", '--markdown'),
+    'shapes': ("write the demo's drawn data set as a COCO folder", 'data/shapes --images 1000'),
+    'env': ('report what is installed and what works here', '--check'),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command by its name."""
+    parser = ArgumentParser(
+        prog='xvit-det',
+        description='Linear-attention vision backbones for OpenMMLab.',
+        epilog=_help(),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--version', action='version', version=f'xvit_det {xvit_det.__version__}')
+    parser.add_argument('command', choices=COMMANDS, metavar='COMMAND', help='one of those below')
+    parser.add_argument('arguments', nargs=REMAINDER, help="the command's own; COMMAND --help lists them")
+    args = parser.parse_args(argv)
+    module = import_module(f'xvit_det.cli.{args.command.replace("-", "_")}')
+    sys.exit(module.main(args.arguments))
+
+
+def _help() -> str:
+    lines = ['commands:', *(f'  {name:14}{what}' for name, (what, _) in COMMANDS.items())]
+    lines += ['', 'examples:', *(f'  xvit-det {name} {example}' for name, (_, example) in COMMANDS.items())]
+    return '\n'.join(lines)

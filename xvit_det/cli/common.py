@@ -1,0 +1,109 @@
+"""What the commands share: options, how errors are shown, and how processes part."""
+
+import functools
+import os
+import sys
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from xvit_det.errors import InputError
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+OPTIONS_HELP = """
+--cfg-options takes KEY=VALUE pairs; KEY is a path into the config such as model.backbone.drop_path_rate or
+train_dataloader.dataset.pipeline.0.type. A key must exist in the config and be read after the file (its variables, such
+as data_root or train_pipeline, are not: they have done their work by then), except that new keys are taken
+  * in a dict with `type`, if the constructor of that class has an argument of this name,
+  * at the top level and in data loaders, if mmengine's Runner or torch's DataLoader knows the name,
+  * below a value that is None or new, and in dicts whose keys are free: paramwise_cfg, metainfo, data_prefix,
+    default_hooks, env_cfg, and below `_delete_=True`.
+Anything else is reported with the closest names. List values: KEY="[a,b]" or KEY=a,b; a list's element: KEY.0=a.
+"""
+
+
+def command(run: Callable[..., None]) -> Callable[..., None]:
+    """Make a function a command: an :class:`InputError` becomes one sentence on stderr and exit status 2."""
+
+    @functools.wraps(run)
+    def main(*args: Any) -> None:
+        # Every torch.load of this process reads data only. OneDL's mmengine would otherwise retry a checkpoint that
+        # cannot be read safely with code execution allowed. A library should not decide this for its user; we do.
+        os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+        try:
+            run(*args)
+        except InputError as error:
+            if os.environ.get('LOCAL_RANK', '0') == '0':
+                print(f'error: {error}', file=sys.stderr, flush=True)
+            raise SystemExit(2) from None
+        if 'torch' in sys.modules:
+            from xvit_det.config.launch import leave_group
+
+            leave_group()
+
+    return main
+
+
+def program(name: str) -> str:
+    """How the user called this command: ``xvit-det train``, or a file of ``tools/``."""
+    called = Path(sys.argv[0]).name
+    return called if called == f'{name}.py' else f'xvit-det {name}'
+
+
+def make_parser(name: str, description: str, epilog: str = '') -> ArgumentParser:
+    """A parser for the command of this name; options are never abbreviated."""
+    return ArgumentParser(
+        prog=program(name),
+        description=description,
+        epilog=epilog,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+class _Pairs(Action):
+    """Keeps ``KEY=VALUE`` texts of all its occurrences, and refuses a text without the ``=``."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option_string: Any = None) -> None:
+        for pair in values:
+            if '=' not in pair:
+                parser.error(f'--cfg-options takes KEY=VALUE pairs, but got {pair!r}')
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), *values])
+
+
+def add_config_arguments(parser: ArgumentParser) -> None:
+    """The config, its data and its overrides."""
+    parser.add_argument('config', help='config file, or the name of a shipped one such as mask_rcnn_xvit_s_3x')
+    parser.add_argument('--data-root', metavar='DIR', help='folder of the data, instead of the one in the config')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=_Pairs, default=[], metavar='KEY=VALUE', help='override config values'
+    )
+
+
+def add_run_arguments(parser: ArgumentParser) -> None:
+    """What training and testing have in common beside the config."""
+    parser.add_argument('--work-dir', help='folder for logs and results (default: work_dirs/<config name>)')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
+
+
+def check_positive(args: Namespace, *names: str) -> None:
+    """Raise unless the named options, where given, are at least 1.
+
+    Raises:
+        InputError: One is not.
+    """
+    for name in names:
+        value = getattr(args, name.replace('-', '_'), None)
+        if value is not None and value < 1:
+            raise InputError(f'--{name} must be at least 1, not {value}')
+
+
+def width(columns: int) -> int | None:
+    """For rich's Console: the terminal's own width, or this many columns where the output goes into a file."""
+    return None if sys.stdout.isatty() else columns
+
+
+Arguments = Sequence[str] | None  # of a command: None takes those of the process

@@ -1,0 +1,69 @@
+"""``xvit-det demo``: train a small X-ViT Mask R-CNN on drawn scenes, evaluate it, draw what it predicts.
+
+It needs no data and no GPU and takes minutes on two CPU cores. OpenMMLab's own output goes into a log file.
+"""
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from xvit_det.cli.common import Arguments, check_positive, command, make_parser
+
+
+def _parser() -> ArgumentParser:
+    parser = make_parser('demo', 'Train a small X-ViT Mask R-CNN on drawn scenes and evaluate it.')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='results (default: %(default)s)')
+    parser.add_argument('--data-dir', type=Path, help='where the scenes are, or are drawn (default: in data/)')
+    parser.add_argument('--seed', type=int, default=0, help='other seeds: other scenes and start weights')
+    parser.add_argument('--epochs', type=int, help='shorter or longer training (default: as in the config)')
+    parser.add_argument('--images', type=int, help='number of training scenes (default: as in the config)')
+    parser.add_argument(
+        '--processes', type=int, choices=[1, 2], help='(default: 2 where there are two cores and no GPU, else 1)'
+    )
+    return parser
+
+
+@command
+def main(argv: Arguments = None) -> None:
+    """Run the demo with the arguments ``argv``, by default those of the process."""
+    args = _parser().parse_args(argv)
+    check_positive(args, 'epochs', 'images')
+    # After the arguments: help does not wait for torch.
+    import torch
+
+    from xvit_det.cli.demo_training import demo, log_file
+
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    log_file(args).write_text('')
+    if args.processes is None:
+        args.processes = 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+    if args.processes == 1:
+        demo(args)
+    else:
+        _spawn(args)
+
+
+def _spawn(args: Namespace) -> None:
+    """Train with one thread in each of several processes: on layers this small, a second thread gains nothing."""
+    import torch.multiprocessing
+    from torch.distributed.elastic.utils.distributed import get_free_port
+
+    port = str(get_free_port())
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=port, WORLD_SIZE=str(args.processes), OMP_NUM_THREADS='1')
+    try:
+        torch.multiprocessing.spawn(_worker, (args,), nprocs=args.processes)
+    except torch.multiprocessing.ProcessExitedException as error:
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _worker(rank: int, args: Namespace) -> None:
+    from xvit_det.cli.demo_training import demo
+
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+    command(demo)(args)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,127 @@
+"""mmengine's Runner, with few lines on the screen that say what happens; the log file keeps all of OpenMMLab's."""
+
+import logging
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.evaluator import DumpResults
+from mmengine.logging import MMLogger
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from xvit_det.config.weights_check import check_checkpoint
+from xvit_det.errors import InputError
+
+# First words of log records that go to the file only.
+FILE_ONLY = (
+    '\n------------------------------------------------------------\nSystem environment',
+    'Config:\n',
+    'Hooks will be executed in the following order',
+    'Distributed training is not used, all SyncBatchNorm',
+    'paramwise_options',
+    'Auto resumed from the latest checkpoint',
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    'Exp name',
+)
+
+
+def _for_the_screen(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(FILE_ONLY)
+
+
+class ScreenRunner(Runner):
+    """mmengine's Runner with its environment dump, config dump and list of hooks in the log file only."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_for_the_screen)
+        return logger
+
+
+def build_runner(cfg: Config) -> Runner:
+    """mmengine's Runner for the config.
+
+    Raises:
+        InputError: The config names a class that is not registered.
+    """
+    try:
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else ScreenRunner.from_cfg(cfg)
+    except KeyError as error:
+        if 'registry' not in str(error):
+            raise
+        raise InputError(f'the config names an unknown class: {error.args[0].splitlines()[0]}') from error
+
+
+def train(cfg: Config, images: dict[str, int]) -> None:
+    """Train as the config says, and say first what, on what and where to.
+
+    Args:
+        cfg: A config from :func:`xvit_det.config.load.load_config`.
+        images: Number of images by split, as far as it is known.
+
+    Raises:
+        InputError: The checkpoint to start from does not fit the model, or a data set has to be downloaded and cannot.
+    """
+    runner = build_runner(cfg)
+    _check_start(runner, cfg)
+    _announce(runner, images)
+    try:
+        runner.train()
+    except URLError as error:
+        raise InputError(f'a data set wants to be downloaded, which failed ({error}); use --data-root DIR') from error
+
+
+def _check_start(runner: Runner, cfg: Config) -> None:
+    """Compare the checkpoint that training starts from, if any, with the model."""
+    start = cfg.get('load_from')
+    if cfg.get('resume') and not start:
+        start = find_latest_checkpoint(cfg.work_dir)
+        runner.logger.info(f'Resume from {start}.' if start else f'No checkpoint in {cfg.work_dir} yet: from scratch.')
+    if start:
+        check_checkpoint(runner.model, start, complete=bool(cfg.get('resume')))
+
+
+def _announce(runner: Runner, images: dict[str, int]) -> None:
+    parameters = sum(p.numel() for p in runner.model.parameters())
+    counted = ', '.join(f'{n} {split} images' for split, n in images.items())
+    batch = runner.cfg.train_dataloader.get('batch_size', '?')
+    runner.logger.info(
+        f'Training {Path(runner.cfg.filename).stem}: {parameters:,} parameters, {counted + ", " if counted else ""}'
+        f'batch {batch} x {runner.world_size} on {get_device()}; logs and checkpoints in {runner.work_dir}'
+    )
+
+
+def evaluate(cfg: Config, checkpoint: str, out: str | None = None) -> dict[str, float] | None:
+    """Evaluate a checkpoint on the config's test data.
+
+    Args:
+        cfg: A config from :func:`xvit_det.config.load.load_config`.
+        checkpoint: File or http(s) address.
+        out: Pickle file to write all predictions to.
+
+    Returns:
+        The metrics, on the first process; ``None`` on the others.
+
+    Raises:
+        InputError: The checkpoint does not fit the model.
+    """
+    cfg.load_from, cfg.resume = checkpoint, False
+    runner = build_runner(cfg)
+    check_checkpoint(runner.model, checkpoint)
+    if out:
+        _dump_into(runner, out)
+    metrics = runner.test()
+    return metrics if runner.rank == 0 else None
+
+
+def _dump_into(runner: Runner, path: str) -> None:
+    dump = DumpResults
+    if runner.cfg.get('default_scope') == 'mmdet':
+        from mmdet.evaluation import DumpDetResults as dump
+    runner.test_evaluator.metrics.append(dump(out_file_path=path))  # last: it changes the predictions it is given

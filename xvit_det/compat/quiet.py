@@ -1,0 +1,31 @@
+"""Importing OpenMMLab without its remarks."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
+from io import StringIO
+
+
+@contextmanager
+def without_remarks() -> Iterator[None]:
+    """Drop what is printed to stdout, and Python's warnings."""
+    with redirect_stdout(StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
+
+
+def import_quietly(scope: str) -> None:
+    """Import what configs of ``scope`` (mmdet or mmpretrain) name, without remarks about optional packages."""
+    with without_remarks():
+        for part in ('models', 'datasets', 'evaluation'):
+            import_module(f'{scope}.{part}')
+    if scope == 'mmdet':
+        _silence_coco()
+
+
+def _silence_coco() -> None:
+    """Stop pycocotools from printing its progress and, at every evaluation, 24 lines that the log has in two."""
+    from pycocotools import coco, cocoeval
+
+    coco.print = cocoeval.print = lambda *args, **kwargs: None

@@ -1,0 +1,191 @@
+"""Looking at the data before training starts, because OpenMMLab finds a wrong folder late and wrong names never.
+
+mmdet drops every category whose name its config does not list, shifting the labels of the rest, and meets a missing
+image when it is that image's turn.
+"""
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from xvit_det.config.data_paths import dataset_configs, metric_configs, resolve
+from xvit_det.config.options import find_class
+from xvit_det.errors import InputError
+
+# Parts of a model whose num_classes is no business of the data set's.
+OTHER_CLASSES = ('backbone', 'neck', 'rpn_head', 'semantic_head', 'teacher', 'init_cfg')
+
+
+def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
+    """Check files, class names and the model's number of classes for ``splits`` ('train', 'val', 'test').
+
+    Returns:
+        Number of images by split, for the splits that say it in an annotation file.
+
+    Raises:
+        InputError: a file, folder or image is missing or damaged, or names and numbers of classes disagree.
+    """
+    _check_files(cfg, splits)
+    counts: dict[str, int] = defaultdict(int)
+    files: dict[str, dict] = {}
+    summed: set[str] = set()  # all splits are in the same folder
+    for split in splits:
+        for dataset in dataset_configs(cfg, split):
+            cls = find_class(dataset.get('type'), cfg.get('default_scope'))
+            classes = _class_names(dataset, cls)
+            if dataset.get('ann_file') and getattr(cls, 'COCOAPI', None):
+                path = resolve(dataset, dataset['ann_file'])
+                content = files[path] = files.get(path) or _read_coco(path)
+                _check_categories(path, content['categories'], classes)
+                _check_images(path, content['images'], dataset)
+                counts[split] += len(content['images'])
+            if _stands_in_base_folder(dataset, cls):
+                folder = resolve(dataset, cls.base_folder)
+                if folder not in summed:
+                    _check_sums(folder, cls)
+                    summed.add(folder)
+            if classes:
+                _check_num_classes(cfg.model, len(classes), f'the {split} data set has')
+    return dict(counts)
+
+
+def _check_files(cfg: Config, splits: Sequence[str]) -> None:
+    """Report everything of the data that is missing at once, not one item a run."""
+    needed = {path: what for split in splits for path, what in _needed_paths(cfg, split)}
+    missing = [f'{path} ({what})' for path, what in needed.items() if '://' not in path and not os.path.exists(path)]
+    if missing:
+        roots = {str(d.get('data_root')) for s in splits for d in dataset_configs(cfg, s) if d.get('data_root')}
+        raise InputError(
+            f'the data that this config expects in {" and ".join(sorted(roots)) or "its data sets"} is not there: '
+            f'missing {", ".join(missing)}; give the folder that has them with --data-root DIR '
+            '(`make demo` needs no data)'
+        )
+
+
+def _needed_paths(cfg: Config, split: str) -> Iterator[tuple[str, str]]:
+    """Paths that must exist before data sets are built, each with what it is. A data set without ``ann_file`` or
+    folders in its config (such as Shapes) sees to its own files."""
+    for dataset in dataset_configs(cfg, split):
+        if dataset.get('backend_args'):  # remote storage
+            continue
+        if dataset.get('ann_file'):
+            yield resolve(dataset, dataset['ann_file']), 'annotations'
+            yield from ((m['ann_file'], 'annotations') for m in metric_configs(cfg, split) if m.get('ann_file'))
+        prefix = dataset.get('data_prefix') or {}
+        for folder in prefix.values() if isinstance(prefix, dict) else [prefix]:
+            if folder:
+                yield resolve(dataset, folder), 'images'
+        cls = find_class(dataset.get('type'), cfg.get('default_scope'))
+        if not prefix and dataset.get('split') and hasattr(cls, 'IMG_EXTENSIONS'):  # ImageNet's folders by split
+            yield resolve(dataset, dataset['split']), 'images, a folder for each class'
+        if _stands_in_base_folder(dataset, cls):
+            folder, files = resolve(dataset, cls.base_folder), _required_files(cls)
+            if os.path.isdir(folder):
+                yield from ((os.path.join(folder, name), f'part of {cls.__name__}') for name in files)
+            else:
+                yield folder, f'holding {", ".join(files)}'
+
+
+def _stands_in_base_folder(dataset: ConfigDict, cls: Any) -> bool:
+    """Whether the class reads a folder of a fixed name, as CIFAR and Tiny ImageNet, and does not download it."""
+    return hasattr(cls, 'base_folder') and not dataset.get('download', hasattr(cls, 'url'))
+
+
+def _required_files(cls: Any) -> dict[str, str | None]:
+    """What a class reads in its ``base_folder``, with MD5 sums if known; CIFAR lists it, Tiny ImageNet without sums."""
+    return dict([*cls.train_list, *cls.test_list]) if hasattr(cls, 'train_list') else dict.fromkeys(cls.required_files)
+
+
+def _check_sums(folder: str, cls: Any) -> None:
+    for name, md5 in _required_files(cls).items():
+        path = Path(folder, name)
+        if md5 and hashlib.md5(path.read_bytes()).hexdigest() != md5:
+            raise InputError(f'{path} is damaged: its MD5 sum is not {md5}; unpack {cls.__name__} anew')
+
+
+def _read_coco(path: str) -> dict:
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except ValueError as error:
+        raise InputError(f'{path} is not a JSON file: {error}') from None
+    absent = [key for key in ('images', 'categories') if key not in content]
+    if absent:
+        raise InputError(f'{path} is not in COCO format: it has no {" and no ".join(absent)}')
+    return {key: content[key] for key in ('images', 'categories')}  # COCO's annotations take 3 GB
+
+
+def _class_names(dataset: ConfigDict, cls: Any) -> Sequence[str] | None:
+    """The class names that a data set will train with, if its config or its class gives them."""
+    names = (dataset.get('metainfo') or {}).get('classes') or dataset.get('classes')
+    if isinstance(names, str):
+        if not os.path.isfile(names):
+            raise InputError(f"metainfo: classes={names!r} is one text, not a list; for one class write ('{names}',)")
+        return Path(names).read_text().splitlines()
+    if names is None and hasattr(cls, 'METAINFO'):
+        names = cls.METAINFO.get('classes')
+    return names
+
+
+def _check_categories(path: str, categories: list[dict], classes: Sequence[str] | None) -> None:
+    in_file = [category['name'] for category in categories]
+    if not classes:
+        raise InputError(f'no class names in the config; set metainfo=dict(classes={_tuple(in_file)}) as {path} has')
+    absent = [name for name in classes if name not in in_file]
+    if absent:
+        raise InputError(
+            f"the config's {len(classes)} classes do not match {path}: its {len(in_file)} categories "
+            f'{_tuple(in_file)} do not include {_tuple(absent)}; set metainfo=dict(classes={_tuple(in_file)}) in every '
+            f'data set and num_classes={len(in_file)} in every head'
+        )
+    ordered = [name for name in in_file if name in classes]
+    if ordered != list(classes):
+        raise InputError(
+            f'classes must stand in the order of {path}, which mmdet numbers them in: {_tuple(ordered)}, '
+            f'not {_tuple(classes)}'
+        )
+
+
+def _tuple(names: Sequence[str], most: int = 12) -> str:
+    shown = ', '.join(repr(name) for name in names[:most])
+    return f'({shown}, … {len(names) - most} more)' if len(names) > most else f'({shown},)'
+
+
+def _check_images(path: str, images: list[dict], dataset: ConfigDict) -> None:
+    """Every image of the file must exist; folders are listed once instead of asking for 118,000 files singly."""
+    if dataset.get('backend_args') or not images or 'file_name' not in images[0]:
+        return
+    prefix = dataset.get('data_prefix') or {}
+    folder = resolve(dataset, prefix.get('img', '') if isinstance(prefix, dict) else prefix)
+    if '://' in folder:
+        return
+    listed: dict[str, set[str]] = {}
+    missing = []
+    for image in images:
+        parent, name = os.path.split(os.path.join(folder, image['file_name']))
+        if parent not in listed:
+            listed[parent] = set(os.listdir(parent)) if os.path.isdir(parent) else set()
+        if name not in listed[parent]:
+            missing.append(os.path.join(parent, name))
+    if missing:
+        raise InputError(
+            f'{len(missing)} of the {len(images)} images named in {path} do not exist, the first is {missing[0]}'
+        )
+
+
+def _check_num_classes(model: Any, number: int, source: str, where: str = 'model') -> None:
+    if isinstance(model, (list, tuple)):
+        for i, child in enumerate(model):
+            _check_num_classes(child, number, source, f'{where}.{i}')
+    if not isinstance(model, dict):
+        return
+    for key, value in model.items():
+        if key in ('num_classes', 'num_things_classes') and value != number:
+            raise InputError(f'{where}.{key} is {value}, but {source} {number} classes; set {where}.{key}={number}')
+        if key not in OTHER_CLASSES and isinstance(value, dict | list):
+            _check_num_classes(value, number, source, f'{where}.{key}')

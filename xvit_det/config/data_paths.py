@@ -1,0 +1,82 @@
+"""The data sets that a config names: finding them, and pointing all of them at another folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from xvit_det.config.options import find_class
+from xvit_det.errors import InputError
+
+SPLITS = ('train', 'val', 'test')
+
+
+def dataset_configs(cfg: Config, split: str) -> Iterator[ConfigDict]:
+    """The data sets of a split, those inside wrappers (RepeatDataset, ConcatDataset, ...) rather than the wrappers."""
+    yield from _unwrap((cfg.get(f'{split}_dataloader') or {}).get('dataset'))
+
+
+def _unwrap(dataset: Any) -> Iterator[ConfigDict]:
+    if not isinstance(dataset, dict):
+        return
+    inner = [dataset['dataset']] if 'dataset' in dataset else dataset.get('datasets')
+    if inner is None:
+        yield dataset
+    for child in inner or ():
+        yield from _unwrap(child)
+
+
+def metric_configs(cfg: Config, split: str) -> list[ConfigDict]:
+    """The metrics of a split's evaluator, which a config may give as one dict, a list, or a dict with ``metrics``."""
+    evaluator = cfg.get(f'{split}_evaluator') or []
+    if isinstance(evaluator, dict) and 'metrics' in evaluator:
+        evaluator = evaluator['metrics']
+    return [evaluator] if isinstance(evaluator, dict) else list(evaluator)
+
+
+def set_data_root(cfg: Config, folder: str) -> None:
+    """Point every data set and metric of ``cfg`` at ``folder``, keeping their paths inside it.
+
+    Data sets whose files are in a folder of a fixed name, such as CIFAR-10, take that folder or the one that holds it.
+
+    Raises:
+        InputError: the folder does not exist, or a data set's paths are not relative to a ``data_root``.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f'--data-root: {folder!r} is not a folder')
+    for split in SPLITS:
+        old = cfg.get('data_root')
+        for dataset in dataset_configs(cfg, split):
+            old = dataset.get('data_root') or old
+            if not old:
+                raise InputError(f'--data-root: the {split} data set {dataset.get("type")} has no data_root to replace')
+            _move(dataset, old, folder)
+            dataset['data_root'] = _holder(folder, dataset, cfg.get('default_scope'))
+        for metric in metric_configs(cfg, split):
+            if old:
+                _move(metric, old, folder)
+    if 'data_root' in cfg:
+        cfg.data_root = folder
+
+
+def _holder(folder: str, dataset: ConfigDict, scope: str | None) -> str:
+    """``folder``, or its parent if it is itself the ``base_folder`` that the data set's class looks for in there."""
+    inside = getattr(find_class(dataset.get('type'), scope), 'base_folder', None)
+    path = Path(folder).resolve()
+    return str(path.parent) if path.name == inside else folder
+
+
+def _move(node: ConfigDict, old: str, new: str) -> None:
+    """Replace the folder ``old`` by ``new`` in a dict's paths that begin with it."""
+    for key, value in node.items():
+        if isinstance(value, str) and key in ('ann_file', 'img', 'seg', 'data_prefix', 'img_path'):
+            if value.startswith(old):
+                node[key] = str(Path(new, value[len(old) :].lstrip('/')))
+        elif key == 'data_prefix' and isinstance(value, dict):
+            _move(value, old, new)
+
+
+def resolve(dataset: ConfigDict, path: str) -> str:
+    """A data set's ``path`` as mmengine finds it: below ``data_root`` unless absolute."""
+    return str(Path(dataset.get('data_root') or '', path)) if '://' not in path else path

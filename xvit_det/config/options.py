@@ -1,0 +1,134 @@
+"""``--cfg-options key.path=value``: a key that nothing reads is a mistake to report, not a setting to accept.
+
+OpenMMLab merges any key into the config, so ``optim_wraper.optimizer.lr=1e-5`` trains for days at the old rate.
+"""
+
+import inspect
+from argparse import ArgumentParser
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import Registry, root
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from xvit_det.errors import InputError
+
+FREE_DICTS = {'paramwise_cfg', 'metainfo', 'data_prefix', 'default_hooks', 'env_cfg'}
+# What mmengine's Runner and the commands read from the config beside the Runner's own arguments.
+TOP_LEVEL = {
+    'activation_checkpointing',
+    'compile',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'paper',
+    'runner_type',
+    'sync_bn',
+    'tta_model',
+    'tta_pipeline',
+}
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """``['key.path=value', ...]`` as a dict, values read by mmengine's rules (numbers, lists, tuples, texts)."""
+    parser = ArgumentParser()
+    parser.add_argument('--options', nargs='*', action=DictAction)
+    return parser.parse_args(['--options', *pairs]).options
+
+
+def apply_options(cfg: Config, options: dict[str, Any]) -> None:
+    """Set ``options`` ({dotted key: value}) in ``cfg``.
+
+    Raises:
+        InputError: A key is unknown by the rule that the help of ``--cfg-options`` gives.
+    """
+    for path in options:
+        keys = path.split('.')
+        _check_path(cfg, keys, options)
+        _check_read_later(keys[0])
+    cfg.merge_from_dict(options)
+
+
+def _check_read_later(key: str) -> None:
+    if key not in _top_level_keys():
+        raise InputError(
+            f'--cfg-options: {key} is a variable of the config file, already put in where it is used, so that setting '
+            f'it changes nothing; set the keys that use it{" or give --data-root" if key == "data_root" else ""}'
+        )
+
+
+def _top_level_keys() -> set[str]:
+    return {*inspect.signature(Runner.__init__).parameters, *TOP_LEVEL} - {'self', 'cfg'}
+
+
+def _check_path(cfg: Config, keys: list[str], options: dict[str, Any]) -> None:
+    node: Any = cfg
+    for i, key in enumerate(keys):
+        where = '.'.join(keys[:i])
+        if options.get(f'{where}._delete_') or (keys[i - 1] in FREE_DICTS and i) or key == '_delete_':
+            return
+        if isinstance(node, (list, tuple)):
+            if not key.isdigit() or int(key) >= len(node):
+                raise InputError(f'--cfg-options: {where} is a list of {len(node)}, so {key!r} is no index into it')
+            node = node[int(key)]
+            continue
+        if not isinstance(node, dict | Config):
+            raise InputError(f'--cfg-options: {where} is {node!r}, so it has no key {key!r}')
+        if key not in node:
+            _check_new_key(cfg, {**node, 'type': options.get(f'{where}.type', node.get('type'))}, where, key)
+            return
+        if node[key] is None and i + 1 < len(keys):
+            node[key] = ConfigDict()  # merging wants a dict here
+            return
+        node = node[key]
+
+
+def _check_new_key(cfg: Config, node: dict, where: str, key: str) -> None:
+    known = _known_arguments(cfg, node, where)
+    if known is None or key in known:
+        return
+    names = sorted({*node, *known} - {'self', 'type'})
+    close = get_close_matches(key, names, n=3, cutoff=0.6)
+    hint = f'did you mean {" or ".join(close)}?' if close else f'known here: {", ".join(names)}'
+    raise InputError(f'--cfg-options: there is no {key!r} in {where or "the config"}; {hint}')
+
+
+def _known_arguments(cfg: Config, node: dict, where: str) -> Iterable[str] | None:
+    """Names that may be added to ``node``, the dict at path ``where``; None if any may."""
+    if not where:
+        return _top_level_keys()
+    if where.endswith('_dataloader'):
+        return inspect.signature(DataLoader.__init__).parameters
+    if where == 'train_cfg':
+        return {'by_epoch', *inspect.signature(EpochBasedTrainLoop.__init__).parameters}
+    if node['type']:
+        cls = find_class(node['type'], cfg.get('default_scope'))
+        return None if cls is None else constructor_arguments(cls)
+    return ()
+
+
+def find_class(name: Any, scope: str | None) -> Any:
+    """The class or function that a config names in ``type=``, whichever registry has it, or None."""
+    if not isinstance(name, str):
+        return name
+    if scope:
+        import_module(f'{scope}.registry')  # makes the children below
+    for registry in vars(root).values():
+        if isinstance(registry, Registry) and (found := registry.children.get(scope, registry).get(name)):
+            return found
+    return None
+
+
+def constructor_arguments(cls: Any) -> set[str] | None:
+    """Argument names of a class's constructor, following ``**kwargs`` up to its parents; None if any name is taken."""
+    names: set[str] = set()
+    for function in [k.__init__ for k in cls.__mro__ if '__init__' in vars(k)] if inspect.isclass(cls) else [cls]:
+        parameters = inspect.signature(function).parameters
+        names |= {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+            return names
+    return None

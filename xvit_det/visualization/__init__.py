@@ -1,0 +1,1 @@
+"""Figures: predictions and training curves."""

@@ -125,7 +125,7 @@ def _output_into(log: Path) -> Iterator[None]:
 
 
 class _Appender(TextIOBase):
-    """A text stream into a file that is never left open: mmengine's logger keeps the stream that it was created with."""
+    """A text stream that opens its file for each write: mmengine's logger keeps the stream it was created with."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -45,8 +45,8 @@ def metafiles() -> dict[str, str]:
     """The text of every metafile, by its path below the folder of the configs."""
     files: dict[str, dict[str, list]] = {}
     for path, name, architecture, paper in COLLECTIONS.values():
-        collection = dict(Name=name, Metadata=dict(Architecture=[*architecture]), Paper={**paper})
-        files.setdefault(path, dict(Collections=[], Models=[]))['Collections'].append(collection)
+        file = files.setdefault(path, dict(Collections=[], Models=[]))
+        file['Collections'].append(dict(Name=name, Metadata=dict(Architecture=[*architecture]), Paper={**paper}))
     for name in list_models():
         if name not in NOT_LISTED:
             cfg = Config.fromfile(find_config(name))

@@ -1,6 +1,7 @@
-"""``--cfg-options key.path=value``: a key that nothing reads is a mistake to report, not a setting to accept.
+"""``--cfg-options key.path=value``: keys that nothing reads are reported.
 
-OpenMMLab merges any key into the config, so ``optim_wraper.optimizer.lr=1e-5`` trains for days at the old rate.
+OpenMMLab merges any key into the config, so the typo ``optim_wraper.optimizer.lr=1e-5`` would train for days at the old
+learning rate.
 """
 
 import inspect

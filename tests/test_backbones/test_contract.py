@@ -249,7 +249,7 @@ def test_frozen_stages(name, frozen):
     model = build(name, frozen_stages=frozen)
     assert model.train() is model and model.eval() is model, "torch's contract: train() returns the module"
     model.train()
-    for number, modules in enumerate(model.stages):
+    for number, modules in enumerate(model.layer_groups):
         for module in modules:
             assert all(p.requires_grad == (number > frozen) for p in module.parameters())
             assert all(m.training == (number > frozen) for m in module.modules())
@@ -257,7 +257,7 @@ def test_frozen_stages(name, frozen):
     loss_of(model(torch.randn(2, 3, 64, 64))).backward()
     torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.1).step()
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
-    for number in range(len(model.stages)):
+    for number in range(len(model.layer_groups)):
         prefixes = FACTS[name].stem if number == 0 else (f'blocks.{number - 1}.',)
         assert any(k.startswith(prefixes) for k in changed) == (number > frozen), prefixes
 

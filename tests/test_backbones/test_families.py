@@ -132,7 +132,7 @@ def test_unknown_stem(family):
 def test_stages_that_do_not_agree(family):
     arch = FAMILIES[family]['arch']
     for change in (dict(depths=(1, 2, 1)), dict(embed_dims=16), dict(num_heads=())):
-        with pytest.raises(InputError, match='a sequence with one number for each stage, and as many in each, not '):
+        with pytest.raises(InputError, match='sequences of one number per stage, all of the same length, not '):
             build(family, 'fourier', arch=dict(arch, **change))
 
 

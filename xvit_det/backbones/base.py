@@ -110,7 +110,7 @@ class Backbone(BaseModule, ABC):
 
     @property
     @abstractmethod
-    def stages(self) -> list[list[nn.Module]]:
+    def layer_groups(self) -> list[list[nn.Module]]:
         """What ``frozen_stages`` and layer decay count: the stem's modules first, then every block's."""
 
     def init_weights(self) -> None:
@@ -166,10 +166,10 @@ class Backbone(BaseModule, ABC):
             The depth, 0 for the stem, i + 1 for block i, and the greatest for everything behind the blocks or outside
             the backbone; and the number of depths.
         """
-        num_layers = len(self.stages) + 1
+        num_layers = len(self.layer_groups) + 1
         if param_name.startswith(prefix):
             parameter = dict(self.named_parameters()).get(param_name[len(prefix) :])
-            for depth, modules in enumerate(self.stages):
+            for depth, modules in enumerate(self.layer_groups):
                 if any(parameter is p for module in modules for p in module.parameters()):
                     return depth, num_layers
         return num_layers - 1, num_layers
@@ -196,7 +196,7 @@ class Backbone(BaseModule, ABC):
         return self.with_cp and self.training and torch.is_grad_enabled()
 
     def _freeze(self) -> None:
-        for modules in self.stages[: self.frozen_stages + 1]:
+        for modules in self.layer_groups[: self.frozen_stages + 1]:
             for module in modules:
                 module.eval()
                 module.requires_grad_(False)

@@ -4,7 +4,7 @@
 2104.05704), Section 3, for tokenizer and sequence pooling.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.registry import MODELS
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from xvit_det.backbones.staged import StagedBackbone
 from xvit_det.errors import InputError
 from xvit_det.layers import ConvTokenizer, Embedding, LearnedPosition, PostNormBlock
-from xvit_det.mixers import TokenMixer
 
 
 class SequencePooling(nn.Module):
@@ -41,8 +40,17 @@ class CCX(StagedBackbone):
             which ``tokenizer_widths``, ``tokenizer_kernel`` and ``pool_stride`` describe the embedding: the channels
             after each of its convolutions but the last, their side, and the stride of the pooling after each.
         mixer: See :class:`xvit_det.ViX`; the paper's CCT has ``dict(type='softmax', attn_drop=0.1)``.
+        img_size: Image side in pixels, or (height, width), that tables of positions or tokens are made for.
         patch_size: Stride of the tokens, in pixels: the first convolutions have stride 2 as often as is needed.
-        **shared: See :class:`StagedBackbone`; ``out_type='cls_token'`` is the sequence pooling.
+        in_channels: Channels of the image.
+        out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the sequence pooling) or ``'avg_featmap'``.
+        out_indices: Blocks to read, counted through all stages; ``None``: the arch's for the pyramid, else the last.
+        drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.
+        frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks.
+        norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        with_cp: Recompute activations in the backward pass to save memory.
+        norm_cfg: Norm of the convolutions that have one: ``BN``, ``SyncBN`` or ``GN``.
+        init_cfg: OpenMMLab's initialisation; ``dict(type='Pretrained', checkpoint=...)`` loads weights.
 
     Raises:
         InputError: A value that is not one of the choices, or a stride that the embedding cannot have.
@@ -72,6 +80,7 @@ class CCX(StagedBackbone):
             pool_stride=2,
         ),
     }
+    block = PostNormBlock
     max_stages = 1
 
     def __init__(
@@ -79,11 +88,33 @@ class CCX(StagedBackbone):
         *,
         arch: str | Mapping[str, Any] = 'cct_14',
         mixer: str | Mapping[str, Any] = 'nystrom',
+        img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
-        **shared: Any,
+        in_channels: int = 3,
+        out_type: str = 'pyramid',
+        out_indices: int | Sequence[int] | None = None,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(arch=arch, mixer=mixer, patch_size=patch_size, **shared)
-        self._build()
+        super().__init__(
+            arch=arch,
+            mixer=mixer,
+            img_size=img_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            out_type=out_type,
+            out_indices=out_indices,
+            drop_path_rate=drop_path_rate,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            norm_cfg=norm_cfg,
+            init_cfg=init_cfg,
+        )
         if self.out_type == 'cls_token':
             self.pooling = SequencePooling(self.out_channels[-1])
         self._reset_parameters()
@@ -101,9 +132,6 @@ class CCX(StagedBackbone):
             ConvTokenizer(self.in_channels, widths, self.arch['tokenizer_kernel'], strides, pool),
             LearnedPosition(embed_dims, self._grid(stage), std=0.2, truncated=True),
         )
-
-    def _block(self, mixer: TokenMixer, hidden_dims: int, drop_path_rate: float) -> nn.Module:
-        return PostNormBlock(mixer, hidden_dims, drop_path_rate)
 
     def _pool(self, x: Tensor) -> Tensor:
         return self.pooling(x)

@@ -5,7 +5,7 @@ Inference" (arXiv 2104.01136), Section 4, for its attention.
 """
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -13,9 +13,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
-from xvit_det.backbones.vix import build_stem
 from xvit_det.functional import map_to_tokens, merge_heads, split_heads, tokens_to_map
-from xvit_det.layers import Embedding, MixerBlock, build_norm
+from xvit_det.layers import build_norm
 from xvit_det.mixers import MIXERS, TokenMixer
 from xvit_det.mixers.base import resolve_head_dims
 
@@ -102,9 +101,18 @@ class LeViX(StagedBackbone):
             have no norm but those of LeViT's attention.
         mixer: See :class:`xvit_det.ViX`. The last stage has few tokens, 49 of a 224 x 224 image in the pyramid of
             ``'levit_256'``; Nyström needs as many as it has landmarks.
-        stem: See :class:`xvit_det.ViX`.
+        img_size: Image side in pixels, or (height, width), that tables of positions or tokens are made for.
         patch_size: Stride of the first stage's tokens, in pixels.
-        **shared: See :class:`StagedBackbone`; ``out_type='cls_token'`` is the mean of the tokens.
+        stem: See :class:`xvit_det.ViX`.
+        in_channels: Channels of the image.
+        out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the mean of the tokens) or ``'avg_featmap'``.
+        out_indices: Blocks to read, counted through all stages; ``None``: the arch's for the pyramid, else the last.
+        drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.
+        frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks.
+        norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        with_cp: Recompute activations in the backward pass to save memory.
+        norm_cfg: Norm of the convolutions that have one: ``BN``, ``SyncBN`` or ``GN``.
+        init_cfg: OpenMMLab's initialisation; ``dict(type='Pretrained', checkpoint=...)`` loads weights.
 
     Raises:
         InputError: A value that is not one of the choices; the message lists them.
@@ -138,23 +146,41 @@ class LeViX(StagedBackbone):
         *,
         arch: str | Mapping[str, Any] = 'levit_256',
         mixer: str | Mapping[str, Any] = 'performer',
-        stem: str = 'deep_conv',
+        img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
-        **shared: Any,
+        stem: str = 'deep_conv',
+        in_channels: int = 3,
+        out_type: str = 'pyramid',
+        out_indices: int | Sequence[int] | None = None,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(arch=arch, mixer=mixer, patch_size=patch_size, **shared)
-        self.stem = stem
-        self._build()
+        super().__init__(
+            arch=arch,
+            mixer=mixer,
+            img_size=img_size,
+            patch_size=patch_size,
+            stem=stem,
+            in_channels=in_channels,
+            out_type=out_type,
+            out_indices=out_indices,
+            drop_path_rate=drop_path_rate,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            norm_cfg=norm_cfg,
+            init_cfg=init_cfg,
+        )
 
     def _entry(self, stage: int) -> nn.Module:
+        if stage == 0:
+            return super()._entry(stage)
         widths = self.arch['embed_dims']
-        if stage > 0:
-            return Downsample(widths[stage - 1], widths[stage], self.norm_cfg)
-        return Embedding(build_stem(self.stem, self.in_channels, widths[0], self.patch_size, self.norm_cfg))
+        return Downsample(widths[stage - 1], widths[stage], self.norm_cfg)
 
-    def _block(self, mixer: TokenMixer, hidden_dims: int, drop_path_rate: float) -> nn.Module:
-        norm = nn.LayerNorm if self.arch['pre_norm'] else nn.Identity
-        return MixerBlock(mixer, hidden_dims, drop_path_rate, norm)
-
-    def _final_norm(self, channels: int) -> nn.Module:
-        return nn.LayerNorm(channels) if self.arch['pre_norm'] else nn.Identity()
+    def _norm(self, channels: int) -> nn.Module:
+        return super()._norm(channels) if self.arch['pre_norm'] else nn.Identity()

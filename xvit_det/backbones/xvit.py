@@ -184,7 +184,7 @@ class XViT(Backbone):
         self._freeze()
 
     @property
-    def stages(self) -> list[list[nn.Module]]:
+    def layer_groups(self) -> list[list[nn.Module]]:
         stem = [self.stem] if self.position is None else [self.stem, self.position]
         return [stem, *([block] for block in self.blocks)]
 

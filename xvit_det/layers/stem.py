@@ -1,6 +1,6 @@
 """From an image to the first map of features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -179,3 +179,26 @@ class ConvTokenizer(nn.Module):
         for conv in self.convs:
             x = self.pool(conv(x).relu_())
         return x
+
+
+# What ``stem=`` may name: called with image channels, width and stride. 'conv' is the paper's hybrid stem, of stride 8
+# at most; 'deep_conv' is X-ViT's, with norms and GELU, of any stride from 2 on.
+STEMS: dict[str, Callable[..., nn.Module]] = {
+    'patch': PatchEmbed,
+    'conv': PlainConvStem,
+    'deep_conv': ConvStem,
+    'patch_norm': PatchNormEmbed,
+    'overlap': OverlapPatchEmbed,
+}
+
+
+def build_stem(stem: str, in_channels: int, embed_dims: int, stride: int, norm_cfg: dict) -> nn.Module:
+    """Build a stem by its name in ``STEMS``.
+
+    Raises:
+        InputError: An unknown name; the message lists the known ones.
+    """
+    if stem not in STEMS:
+        raise InputError(f'stem {stem!r} is not one of {", ".join(STEMS)}')
+    options = dict(norm_cfg=norm_cfg) if stem == 'deep_conv' else {}
+    return STEMS[stem](in_channels, embed_dims, stride, **options)

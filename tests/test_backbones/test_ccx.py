@@ -18,7 +18,7 @@ def test_the_second_norm_stands_on_the_residual_stream_and_tokens_are_pooled_by_
         nn.init.normal_(norm.weight)
     x = torch.randn(2, 3, 16, 16)
     (entry,) = model.entries
-    tokens = entry.stem(x).flatten(2).transpose(1, 2) + entry.position((4, 4))
+    tokens = entry.stem(x).flatten(2).transpose(1, 2) + entry.pos_embed((4, 4))
     for block in model.blocks:
         y = block.norm2(tokens + block.mixer(block.norm1(tokens)))
         tokens = y + block.mlp(y)
@@ -42,7 +42,7 @@ def test_sizes_of_the_paper():
     model = paper()
     assert count_parameters(model.entries[0].stem) == 112_320
     assert model.entries[0].cls_token is None
-    assert model.entries[0].position.table.shape == (1, 1024, 128)
+    assert model.entries[0].pos_embed.table.shape == (1, 1024, 128)
     assert count_parameters(model.blocks[0]) == 197_888
     assert model.blocks[0].mlp[0].out_features == 512
 
@@ -63,7 +63,7 @@ def test_strides_of_larger_tokenizers():
 
 def test_start_values():
     model = paper(mixer='performer')
-    table = model.entries[0].position.table
+    table = model.entries[0].pos_embed.table
     assert table.abs().max() <= 2 and table.std().item() == pytest.approx(0.2, rel=0.02)
     linear = model.blocks[0].mlp[0]
     assert linear.weight.std().item() == pytest.approx(0.02, rel=0.05) and not linear.bias.any()

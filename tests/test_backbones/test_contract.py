@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import xvit_det
 from xvit_det.backbones import Backbone
+from xvit_det.errors import InputError
 
 _XVIT = dict(embed_dims=32, depth=5, attn_dims=16, num_heads=4, mlp_ratio=2, num_class_layers=2, layer_scale=1.0)
 _ONE_STAGE = dict(embed_dims=(16,), depths=(5,), num_heads=(2,), hidden_dims=(32,), head_dims=8)
@@ -46,7 +47,7 @@ class Facts:
 
 
 FACTS = {
-    'XViT': Facts(stem=('stem.', 'position.'), smallest=(1, 1), archs='tiny, small, medium, base'),
+    'XViT': Facts(stem=('stem.', 'pos_embed.'), smallest=(1, 1), archs='tiny, small, medium, base'),
     'ViX': Facts(smallest=(32, 32)),  # as many tokens as landmarks
     'LeViX': Facts(strides=(16, 16, 32, 32, 32), entries={'entries.1.': 3}),
     'CCX': Facts(no_effect=('pooling.score.bias',)),  # the softmax behind it does not feel it
@@ -95,7 +96,7 @@ def test_the_smallest_image(name):
     height, width = FACTS[name].smallest
     check_maps(name, height, width)
     if height > 1:
-        with pytest.raises(ValueError, match='is smaller than a patch|more than the 2 tokens'):
+        with pytest.raises(InputError, match='is smaller than a patch|more than the 2 tokens'):
             build(name)(torch.zeros(1, 3, height // 2, width))
 
 
@@ -169,22 +170,22 @@ def test_out_indices(name):
     ],
 )
 def test_wrong_options_are_refused_in_a_sentence(name, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         build(name, **options)
 
 
 @every_backbone
 def test_unknown_archs_are_refused_with_the_known_ones(name):
-    with pytest.raises(ValueError, match=f"arch 'huge' is not one of {FACTS[name].archs}"):
+    with pytest.raises(InputError, match=f"arch 'huge' is not one of {FACTS[name].archs}"):
         build(name, arch='huge')
-    with pytest.raises(ValueError, match=r"custom arch needs exactly the keys .*missing \[\], unknown \['width'\]"):
+    with pytest.raises(InputError, match=r"custom arch needs exactly the keys .*missing \[\], unknown \['width'\]"):
         build(name, arch=dict(SMALL[name]['arch'], width=1))
 
 
 @every_backbone
 @pytest.mark.parametrize('shape', [(3, 32, 32), (1, 4, 32, 32)])
 def test_wrong_input_is_refused(name, shape):
-    with pytest.raises(ValueError, match=r'is not \(batch, 3, height, width\)'):
+    with pytest.raises(InputError, match=r'is not \(batch, 3, height, width\)'):
         build(name)(torch.zeros(shape))
 
 

@@ -20,7 +20,7 @@ def paper(**options) -> CvX:
 def test_stages_of_a_convolution_a_channel_norm_and_blocks():
     model = paper(patch_size=2).eval()
     for norm in (m for m in model.modules() if isinstance(m, ChannelNorm)):
-        nn.init.normal_(norm.gain)
+        nn.init.normal_(norm.weight)
     x = features = torch.randn(2, 3, 12, 16)
     blocks = iter(model.blocks)
     for entry, depth in zip(model.entries, (1, 1, 2), strict=True):

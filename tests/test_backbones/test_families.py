@@ -56,7 +56,7 @@ def test_every_mixer_in_every_family_makes_a_pyramid_of_any_size_and_learns(fami
 @pytest.mark.parametrize('out_type', ['pyramid', 'cls_token'])
 def test_rotary_positions_with_every_mixer_that_has_queries_and_keys(position, mixer, out_type):
     model = build(ViX, mixer, position=position, out_type=out_type).train()
-    assert not any('position' in name for name in model.state_dict()), 'no table, and none that is not used'
+    assert not any('pos_embed' in name for name in model.state_dict()), 'no table, and none that is not used'
     x = torch.randn(2, 3, HEIGHT, WIDTH)
     outs = model(x)
     sum(out.square().mean() for out in outs).backward()
@@ -118,7 +118,7 @@ def test_drop_path_grows_linearly_from_zero(family):
     ],
 )
 def test_wrong_options_are_refused_in_a_sentence(family, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         build(family, **{'mixer': 'softmax', **options})
 
 

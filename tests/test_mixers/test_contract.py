@@ -22,7 +22,7 @@ VARIANTS = {
     'linformer all heads': dict(type='linformer', projected=4, one_kv_head=False, share_kv=False),
     'nystrom': dict(type='nystrom', landmarks=4, conv_kernel=5),
     'nystrom filled': dict(type='nystrom', landmarks=5, conv_kernel=5),
-    'nystrom masked': dict(type='nystrom', landmarks=7, conv_kernel=None, mask_padding=True),
+    'nystrom masked': dict(type='nystrom', landmarks=7, conv_kernel=None, mask_fill=True),
     'fourier': dict(type='fourier'),
     'mlp': dict(type='mlp'),
     'xnorm': dict(type='xnorm'),

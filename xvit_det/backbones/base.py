@@ -180,7 +180,7 @@ class Backbone(BaseModule, ABC):
         return {
             name
             for name, parameter in self.named_parameters()
-            if parameter.ndim <= 1 or name.endswith(('cls_token', 'position.table')) or '.gamma_' in name
+            if parameter.ndim <= 1 or name.endswith(('cls_token', 'pos_embed.table')) or '.gamma_' in name
         }
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
@@ -189,7 +189,7 @@ class Backbone(BaseModule, ABC):
 
     def _check_input(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f'input shape {tuple(x.shape)} is not (batch, {self.in_channels}, height, width)')
+            raise InputError(f'input shape {tuple(x.shape)} is not (batch, {self.in_channels}, height, width)')
 
     @property
     def _recompute(self) -> bool:

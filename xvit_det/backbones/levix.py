@@ -27,14 +27,14 @@ class LinearNorm(nn.Module):
         out_dims: Width after it.
         norm_cfg: See :func:`xvit_det.layers.build_norm`.
         bias: Whether the linear layer has a bias.
-        gain: Start value of the norm's gain.
+        scale: Start value of the norm's weight.
     """
 
-    def __init__(self, in_dims: int, out_dims: int, norm_cfg: dict, bias: bool = False, gain: float = 1.0) -> None:
+    def __init__(self, in_dims: int, out_dims: int, norm_cfg: dict, bias: bool = False, scale: float = 1.0) -> None:
         super().__init__()
         self.linear = nn.Linear(in_dims, out_dims, bias=bias)
         self.norm = build_norm(norm_cfg, out_dims)
-        nn.init.constant_(self.norm.weight, gain)
+        nn.init.constant_(self.norm.weight, scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C')."""
@@ -62,7 +62,7 @@ class LeViTAttention(TokenMixer):
         norm_cfg = norm_cfg or dict(type='BN')
         self.num_heads = num_heads
         self.q, self.k, self.v = (LinearNorm(embed_dims, inner, norm_cfg) for _ in range(3))
-        self.proj = LinearNorm(inner, embed_dims, norm_cfg, bias=True, gain=0.0)
+        self.proj = LinearNorm(inner, embed_dims, norm_cfg, bias=True, scale=0.0)
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         q, k, v = (split_heads(layer(x), self.num_heads) for layer in (self.q, self.k, self.v))

@@ -60,6 +60,7 @@ class XViTBlock(nn.Module):
         embed_dims: int,
         attn_dims: int,
         num_heads: int,
+        *,
         hidden_dims: int,
         layer_scale: float,
         drop_path_rate: float,
@@ -102,6 +103,7 @@ class XViT(Backbone):
         out_indices: Blocks to read, negative from the end. ``None``: four evenly spaced ones for ``'pyramid'`` (3, 5,
             7, 11 at depth 12 and 7, 11, 15, 23 at depth 24), else the last. Three for ``'pyramid'`` leave out stride 4,
             for detectors that do not use it.
+        layer_scale: Start value of the affines' alpha; ``None``: that of the arch.
         drop_path_rate: Probability of skipping a residual branch in training, the same at every depth.
         position: Add the Fourier position code.
         kv_axis, gamma: See :class:`xvit_det.mixers.XNormAttention`.
@@ -131,6 +133,7 @@ class XViT(Backbone):
         in_channels: int = 3,
         out_type: str = 'pyramid',
         out_indices: int | Sequence[int] | None = None,
+        layer_scale: float | None = None,
         drop_path_rate: float = 0.0,
         position: bool = True,
         kv_axis: int = -2,
@@ -157,12 +160,16 @@ class XViT(Backbone):
             init_cfg=init_cfg,
         )
         norm_cfg = norm_cfg or dict(type='BN')
+        layer_scale = settings['layer_scale'] if layer_scale is None else layer_scale
         self.embed_dims = embed_dims
         self.mask_padding = mask_padding
         attention = dict(attn_dims=settings['attn_dims'], num_heads=settings['num_heads'], kv_axis=kv_axis, gamma=gamma)
-        sizes = dict(hidden_dims=int(settings['mlp_ratio'] * embed_dims), layer_scale=settings['layer_scale'])
+        sizes = dict(
+            hidden_dims=int(settings['mlp_ratio'] * embed_dims),
+            layer_scale=settings['layer_scale'] if layer_scale is None else layer_scale,
+        )
         self.stem = ConvStem(in_channels, embed_dims, STRIDE, norm_cfg)
-        self.position = FourierPosition(embed_dims) if position else None
+        self.pos_embed = FourierPosition(embed_dims) if position else None
         self.blocks = nn.ModuleList(
             XViTBlock(embed_dims, drop_path_rate=drop_path_rate, norm_cfg=norm_cfg, **attention, **sizes)
             for _ in range(self.num_blocks)
@@ -185,7 +192,7 @@ class XViT(Backbone):
 
     @property
     def layer_groups(self) -> list[list[nn.Module]]:
-        stem = [self.stem] if self.position is None else [self.stem, self.position]
+        stem = [self.stem] if self.pos_embed is None else [self.stem, self.pos_embed]
         return [stem, *([block] for block in self.blocks)]
 
     def forward(self, x: Tensor, image_sizes: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -200,7 +207,7 @@ class XViT(Backbone):
             A tuple, whatever its length: maps (B, d, h, w), or vectors (B, d), see ``out_type``.
 
         Raises:
-            ValueError: ``x`` is not a batch of ``in_channels``-channel images, or ``image_sizes`` does not fit it.
+            InputError: ``x`` is not a batch of ``in_channels``-channel images, or ``image_sizes`` does not fit it.
         """
         self._check_input(x)
         extents = None
@@ -214,8 +221,8 @@ class XViT(Backbone):
         mask = None if extents is None else extents.mask(size, STRIDE)
         valid = None if mask is None else mask.flatten(1)  # (B, 1, h, w) -> (B, N)
         x = map_to_tokens(features)
-        if self.position is not None:
-            x = x + self.position(size, None if extents is None else extents.at_stride(STRIDE))
+        if self.pos_embed is not None:
+            x = x + self.pos_embed(size, None if extents is None else extents.at_stride(STRIDE))
         taps = []
         for index, block in enumerate(self.blocks):
             x = checkpoint(block, x, size, valid) if self._recompute else block(x, size, valid)

@@ -15,7 +15,7 @@ class ClassAttention(nn.Module):
     Args: as :class:`xvit_det.mixers.XNormAttention`.
     """
 
-    def __init__(self, embed_dims: int, attn_dims: int, num_heads: int, kv_axis: int, gamma: float | None) -> None:
+    def __init__(self, embed_dims: int, attn_dims: int, num_heads: int, *, kv_axis: int, gamma: float | None) -> None:
         super().__init__()
         check_heads(attn_dims, num_heads, kv_axis)
         self.num_heads = num_heads
@@ -48,6 +48,7 @@ class ClassAttentionBlock(nn.Module):
         embed_dims: int,
         attn_dims: int,
         num_heads: int,
+        *,
         hidden_dims: int,
         layer_scale: float,
         kv_axis: int = -2,
@@ -55,7 +56,7 @@ class ClassAttentionBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
-        self.attn = ClassAttention(embed_dims, attn_dims, num_heads, kv_axis, gamma)
+        self.attn = ClassAttention(embed_dims, attn_dims, num_heads, kv_axis=kv_axis, gamma=gamma)
         self.affine1 = Affine(embed_dims, layer_scale)
         self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.mlp = FeedForward(embed_dims, hidden_dims)

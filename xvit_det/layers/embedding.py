@@ -16,14 +16,12 @@ class Embedding(nn.Module):
         cls_std: Deviation of that normal.
     """
 
-    uncounted_in_papers = ('cls_token',)
-
     def __init__(
         self, stem: nn.Module, position: nn.Module | None = None, cls_dims: int | None = None, cls_std: float = 1.0
     ) -> None:
         super().__init__()
         self.stem = stem
-        self.position = position
+        self.pos_embed = position
         self.cls_token = None
         if cls_dims is not None:
             self.cls_token = nn.Parameter(torch.empty(1, 1, cls_dims).normal_(std=cls_std))
@@ -35,4 +33,4 @@ class Embedding(nn.Module):
         x = map_to_tokens(features)
         if self.cls_token is not None:
             x = torch.cat((self.cls_token.to(x.dtype).expand(len(x), -1, -1), x), dim=1)
-        return (x if self.position is None else x + self.position(size)), size
+        return (x if self.pos_embed is None else x + self.pos_embed(size)), size

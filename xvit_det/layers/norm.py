@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from xvit_det.errors import InputError
+
 _NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm, 'GN': nn.GroupNorm}
 
 
@@ -15,15 +17,15 @@ def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
         channels: Number of channels.
 
     Raises:
-        ValueError: An unknown type, or groups that the channels do not split into.
+        InputError: An unknown type, or groups that the channels do not split into.
     """
     options = dict(norm_cfg)
     kind = options.pop('type', None)
     requires_grad = options.pop('requires_grad', True)
     if kind not in _NORMS:
-        raise ValueError(f'norm_cfg type {kind!r} is not one of {", ".join(_NORMS)}')
+        raise InputError(f'norm_cfg type {kind!r} is not one of {", ".join(_NORMS)}')
     if kind == 'GN' and ('num_groups' not in options or channels % options['num_groups']):
-        raise ValueError(
+        raise InputError(
             f'norm_cfg GN needs num_groups that divides {channels} channels, not {options.get("num_groups")}'
         )
     norm = nn.GroupNorm(num_channels=channels, **options) if kind == 'GN' else _NORMS[kind](channels, **options)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from xvit_det.errors import InputError
+
 
 class ImageExtents:
     """Height and width that each image covers from the top left corner of a padded batch.
@@ -22,12 +24,12 @@ class ImageExtents:
         """Take the sizes (B, 2), height and width, that a caller says the images of a batch (B, C, H, W) have.
 
         Raises:
-            ValueError: Not two numbers for each image, or a size that does not fit into the batch.
+            InputError: Not two numbers for each image, or a size that does not fit into the batch.
         """
         sizes = torch.as_tensor(sizes, device=x.device)
         limits = torch.tensor(x.shape[-2:], device=x.device)
         if sizes.shape != (len(x), 2) or not ((sizes >= 1) & (sizes <= limits)).all():
-            raise ValueError(
+            raise InputError(
                 f'image_sizes {sizes.tolist()} is not a (height, width) within {tuple(x.shape[-2:])} for each of the '
                 f'{len(x)} images'
             )

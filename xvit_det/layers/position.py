@@ -64,8 +64,6 @@ class LearnedPosition(nn.Module):
         truncated: Draw the start values from a normal cut off at 2 rather than from a whole one.
     """
 
-    uncounted_in_papers = ('table',)
-
     def __init__(
         self,
         embed_dims: int,

@@ -25,16 +25,16 @@ class ConvStem(nn.Module):
         norm_cfg: See :func:`build_norm`.
 
     Raises:
-        ValueError: ``stride`` is not a power of two, or ``embed_dims`` cannot be halved that often.
+        InputError: ``stride`` is not a power of two, or ``embed_dims`` cannot be halved that often.
     """
 
     def __init__(self, in_channels: int, embed_dims: int, stride: int, norm_cfg: dict) -> None:
         super().__init__()
         depth = stride.bit_length() - 1
         if stride != 2**depth or depth < 1:
-            raise ValueError(f'stem stride {stride} is not a power of two from 2 on')
+            raise InputError(f'stem stride {stride} is not a power of two from 2 on')
         if embed_dims % 2 ** (depth - 1):
-            raise ValueError(f'embed_dims={embed_dims} is not a multiple of {2 ** (depth - 1)}, as the stem needs')
+            raise InputError(f'embed_dims={embed_dims} is not a multiple of {2 ** (depth - 1)}, as the stem needs')
         widths = [in_channels, *(embed_dims >> i for i in reversed(range(depth)))]
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False) for a, b in zip(widths, widths[1:], strict=False)

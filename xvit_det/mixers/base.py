@@ -17,12 +17,9 @@ class TokenMixer(nn.Module, ABC):
 
     Attributes:
         any_grid: Whether any number of tokens will do, and not only that of the grid it was built for.
-        uncounted_in_papers: Names of parameters that the papers' totals leave out, see
-            :func:`xvit_det.count_parameters`.
     """
 
     any_grid: ClassVar[bool] = True
-    uncounted_in_papers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, embed_dims: int) -> None:
         super().__init__()

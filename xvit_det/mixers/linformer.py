@@ -34,8 +34,6 @@ class LinformerAttention(TokenMixer):
         InputError: The width does not split into the heads, or ``projected`` is not positive.
     """
 
-    uncounted_in_papers = ('projection',)
-
     def __init__(
         self,
         embed_dims: int,

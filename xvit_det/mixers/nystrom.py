@@ -23,7 +23,7 @@ class NystromAttention(TokenMixer):
     made.
 
     The tokens are preceded by zeros up to a multiple of the number of landmarks. In the released code, and here by
-    default, these zeros take part in means and softmax sums; ``mask_padding`` leaves them out.
+    default, these zeros take part in means and softmax sums; ``mask_fill`` leaves them out.
 
     Args:
         embed_dims: Width C of the tokens.
@@ -32,7 +32,7 @@ class NystromAttention(TokenMixer):
         landmarks: Number m of landmarks.
         pinv_iterations: Steps towards the pseudo-inverse of the landmarks' matrix.
         conv_kernel: Length of the convolution of the values along the sequence, odd; ``None``: no convolution.
-        mask_padding: Leave the zeros before the tokens out of means and softmax sums.
+        mask_fill: Leave the zeros before the tokens out of means and softmax sums.
         rotary: Turns queries and keys by their position.
 
     Raises:
@@ -48,7 +48,7 @@ class NystromAttention(TokenMixer):
         landmarks: int = 64,
         pinv_iterations: int = 6,
         conv_kernel: int | None = 33,
-        mask_padding: bool = False,
+        mask_fill: bool = False,
         rotary: RotaryPosition | None = None,
     ) -> None:
         super().__init__(embed_dims)
@@ -61,7 +61,7 @@ class NystromAttention(TokenMixer):
         self.num_heads = num_heads
         self.landmarks = landmarks
         self.pinv_iterations = pinv_iterations
-        self.mask_padding = mask_padding
+        self.mask_fill = mask_fill
         self.rotary = rotary
         self.qkv = nn.Linear(embed_dims, 3 * num_heads * head_dims, bias=False)
         self.proj = nn.Linear(num_heads * head_dims, embed_dims)
@@ -76,11 +76,11 @@ class NystromAttention(TokenMixer):
         if n < self.landmarks:
             raise InputError(f'nystrom has landmarks={self.landmarks}, more than the {n} tokens; give it fewer')
         fill = missing(n, self.landmarks)
-        if self.mask_padding and fill and valid is None:
+        if self.mask_fill and fill and valid is None:
             valid = torch.ones(1, n, dtype=torch.bool, device=x.device)
         if valid is not None:
             # The zeros in front are left out together with what else is, or else kept like any valid token.
-            valid = F.pad(valid.bool(), (fill, 0), value=not self.mask_padding)[:, None, :, None]  # (B, 1, N', 1)
+            valid = F.pad(valid.bool(), (fill, 0), value=not self.mask_fill)[:, None, :, None]  # (B, 1, N', 1)
         x = F.pad(x, (0, 0, fill, 0)) if fill else x  # without a bias, a zero token's q, k and v are zero
         q, k, v = split_parts(self.qkv(x), self.num_heads, 3)
         if self.rotary is not None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from xvit_det import kernels
+from xvit_det.errors import InputError
 from xvit_det.functional import merge_heads, split_parts, widen
 from xvit_det.mixers.base import TokenMixer
 
@@ -82,11 +83,11 @@ def xnorm_gammas(num_heads: int, gamma: float | None) -> tuple[nn.Parameter | No
 
 
 def check_heads(attn_dims: int, num_heads: int, kv_axis: int) -> None:
-    """Raise a ``ValueError`` unless the width splits into the heads and the axis is one of the two."""
+    """Raise an ``InputError`` unless the width splits into the heads and the axis is one of the two."""
     if attn_dims % num_heads:
-        raise ValueError(f'attn_dims={attn_dims} does not split into num_heads={num_heads} equal heads')
+        raise InputError(f'attn_dims={attn_dims} does not split into num_heads={num_heads} equal heads')
     if kv_axis not in (-2, -1):
-        raise ValueError(f'kv_axis={kv_axis} is not -2 (the keys, as the paper) or -1 (the values)')
+        raise InputError(f'kv_axis={kv_axis} is not -2 (the keys, as the paper) or -1 (the values)')
 
 
 class XNormAttention(TokenMixer):
@@ -100,7 +101,7 @@ class XNormAttention(TokenMixer):
         gamma: Start value of the two learnable scales of every head; ``None`` leaves them out.
 
     Raises:
-        ValueError: ``attn_dims`` is not a multiple of ``num_heads``, or ``kv_axis`` is neither -2 nor -1.
+        InputError: ``attn_dims`` is not a multiple of ``num_heads``, or ``kv_axis`` is neither -2 nor -1.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """What all backbones share: choosing a variant and its outputs, freezing, layer depth, pretrained weights."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +9,7 @@ from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from xvit_det.backbones.pretrained import FUSED, check_fused, load_pretrained
+from xvit_det.backbones.pretrained import FUSED, check_fused, load_pretrained, log_resampled, resample_tables
 from xvit_det.errors import InputError
 
 OUT_TYPES = ('pyramid', 'featmap', 'cls_token', 'avg_featmap')
@@ -183,8 +183,10 @@ class Backbone(BaseModule, ABC):
             if parameter.ndim <= 1 or name.endswith(('cls_token', 'pos_embed.table')) or '.gamma_' in name
         }
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: MutableMapping[str, Tensor], prefix: str, *args: Any) -> None:
+        # Whatever loads weights calls this first, and then loads the parts from the same dict.
         check_fused(self, state_dict, prefix)
+        log_resampled(type(self).__name__, resample_tables(self, state_dict, prefix))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_input(self, x: Tensor) -> None:

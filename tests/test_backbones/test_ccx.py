@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import xvit_det
 from xvit_det import CCX, InputError, count_parameters
 
 
@@ -71,6 +72,14 @@ def test_start_values():
     assert conv.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.05)
     of_values = paper(mixer='nystrom').blocks[0].mixer.conv.weight
     assert of_values.abs().max() <= 33**-0.5, "He's start is the tokenizer's alone"
+
+
+@pytest.mark.parametrize('name', xvit_det.list_models('cc[lnpt]_*'))
+def test_start_values_of_the_head(name):
+    pytest.importorskip('mmpretrain')
+    head = xvit_det.create_model(name).head.fc
+    assert head.weight.std().item() == pytest.approx(0.02, rel=0.1) and head.weight.abs().max() <= 2
+    assert not head.bias.any()
 
 
 def test_dropout_of_the_papers_attention():

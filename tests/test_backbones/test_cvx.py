@@ -80,5 +80,5 @@ def test_cvt_13_has_strides_4_8_16():
 
 
 def test_kernels_are_one_for_each_stage():
-    with pytest.raises(InputError, match='one number for each stage'):
+    with pytest.raises(InputError, match='one number per stage'):
         paper(arch=dict(CvX.arch_zoo['paper'], kernels=(3, 3)))

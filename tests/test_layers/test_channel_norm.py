@@ -42,3 +42,10 @@ def test_half_precision_is_normed_in_float32():
     half = ChannelNorm(64)(x.half())
     assert half.dtype == torch.float16
     torch.testing.assert_close(half.float(), ChannelNorm(64)(x), rtol=0.01, atol=0.01)
+
+
+def test_double_precision_stays():
+    torch.manual_seed(0)
+    norm = ChannelNorm(6).double()
+    x = torch.randn(8, 6, dtype=torch.float64)
+    torch.testing.assert_close(norm(x), by_definition(norm, x), rtol=1e-14, atol=1e-14)

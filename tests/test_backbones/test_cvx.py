@@ -67,7 +67,7 @@ def test_attention_has_convolutional_projections():
 
 @pytest.mark.parametrize('options', [{}, dict(size=(3, 5)), dict(size=(3, 4), valid=torch.ones(1, 12))])
 def test_attention_needs_the_map(options):
-    with pytest.raises(InputError, match='CvT attention needs the size of the map of all 12 tokens and no padding'):
+    with pytest.raises(InputError, match=r'CvT attention needs the size \(h, w\) of its 12 tokens'):
         CvTAttention(6, 2)(torch.randn(1, 12, 6), **options)
 
 

@@ -87,7 +87,7 @@ def test_without_any_option_a_backbone_takes_images_of_224(family):
 @every_family
 def test_more_landmarks_than_tokens(family):
     model = build(family, dict(type='nystrom', landmarks=64))
-    with pytest.raises(InputError, match=r'landmarks=64, more than the \d+ tokens; give it fewer'):
+    with pytest.raises(InputError, match=r'landmarks=64, more than the \d+ tokens; use fewer'):
         model(torch.zeros(1, 3, 48, 48))
 
 

@@ -72,7 +72,7 @@ def test_tables_are_fitted_to_the_detectors_grid(classifier, log, img_size, grid
     assert f'{len(missing)} of the missing weights belong to pyramid' in expectedly and 'as expected' in expectedly
     assert unexpected.endswith('not used: entries.0.cls_token, norms.0.weight, norms.0.bias')
     tokens = grid[0] * grid[1]
-    assert f'resampled to the grid of its own img_size, without the rows of tokens that it lacks: {TABLE} ' in fitted
+    assert f'resampled to the grid of img_size, rows of unused tokens dropped: {TABLE} ' in fitted
     assert f'{TABLE} (1, 197, 16) to (1, {tokens}, 16)' in fitted
     assert all(f'blocks.{i}.mixer.projection (197, 4) to ({tokens}, 4)' in fitted for i in range(4))
 

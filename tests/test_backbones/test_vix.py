@@ -120,9 +120,9 @@ def test_the_deep_stem_has_the_norms_asked_for():
         (dict(position='sine'), "position 'sine' is not one of learned, rotary, axial, none"),
         (
             dict(position='rotary', mixer='fourier'),
-            'mixer fourier takes no rotary position; those that do: softmax, performer, linformer',
+            'mixer fourier does not support rotary positions; these do: softmax, performer, linformer',
         ),
-        (dict(stem='conv', patch_size=16), 'stride of 1, 2, 4 or 8, not 16; stem deep_conv takes more'),
+        (dict(stem='conv', patch_size=16), 'stride of 1, 2, 4 or 8, not 16; use stem deep_conv'),
         (
             dict(out_type='pyramid', patch_size=14),
             'a map of stride 14 cannot become one of stride 4: not a power of two',

@@ -64,5 +64,5 @@ def test_unknown_names_and_options(mixer, message):
 @pytest.mark.parametrize('name', ['fourier', 'mlp', 'xnorm'])
 def test_mixers_that_take_no_rotary_position(name):
     able = 'softmax, performer, linformer, nystrom$'
-    with pytest.raises(InputError, match=f'^mixer {name} takes no rotary position; those that do: {able}'):
+    with pytest.raises(InputError, match=f'^mixer {name} does not support rotary positions; these do: {able}'):
         build_mixer(name, MIXERS, **CONTEXT, rotary=RotaryPosition(8))

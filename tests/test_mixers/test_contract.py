@@ -88,7 +88,7 @@ def test_all_tokens_valid_is_the_same_as_none_said(variant):
 
 @pytest.mark.parametrize('variant', sorted(CANNOT_LEAVE_OUT))
 def test_mixers_that_cannot_leave_tokens_out_say_so(variant):
-    with pytest.raises(InputError, match=f'^{variant} cannot leave padded tokens out: every output '):
+    with pytest.raises(InputError, match=f'^{variant} cannot mask padded tokens: every output '):
         build(variant)(tokens(2), torch.ones(2, TOKENS, dtype=torch.bool))
 
 

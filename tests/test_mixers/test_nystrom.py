@@ -145,5 +145,5 @@ def test_wrong_options(options, message):
 
 
 def test_more_landmarks_than_tokens():
-    with pytest.raises(InputError, match='nystrom has landmarks=64, more than the 63 tokens; give it fewer'):
+    with pytest.raises(InputError, match='nystrom has landmarks=64, more than the 63 tokens; use fewer'):
         NystromAttention(8, 2)(torch.zeros(1, 63, 8))

@@ -1,7 +1,7 @@
 """CCX: a compact convolutional transformer with any token mixer.
 
 "Vision Xformers" (arXiv 2107.02239), Tables 3 and 4; "Escaping the Big Data Paradigm with Compact Transformers" (arXiv
-2104.05704), Section 3, for tokenizer and sequence pooling.
+2104.05704), Section 3, for its tokenizer and sequence pooling.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from xvit_det.layers import ConvTokenizer, Embedding, LearnedPosition, PostNormB
 
 
 class SequencePooling(nn.Module):
-    """The sum of all tokens, weighted by a softmax of a learned score: (B, N, C) -> (B, C).
+    """The sum of all tokens, weighted by the softmax of a learned score: (B, N, C) -> (B, C).
 
     Args:
         embed_dims: Width C of the tokens.
@@ -33,15 +33,16 @@ class SequencePooling(nn.Module):
 
 @MODELS.register_module()
 class CCX(StagedBackbone):
-    """Convolutions with pooling for an embedding, blocks with the second norm on the residual stream, sequence pooling.
+    """CCT's layout with any token mixer: a convolutional tokenizer, blocks with the second norm on the residual stream,
+    and sequence pooling.
 
     Args:
         arch: ``'paper'`` for CIFAR-10 and Tiny ImageNet, ``'cct_14'`` as CCT-14/7x2; or a dict with the same keys, of
-            which ``tokenizer_widths``, ``tokenizer_kernel`` and ``pool_stride`` describe the embedding: the channels
-            after each of its convolutions but the last, their side, and the stride of the pooling after each.
+            which ``tokenizer_widths`` (channels of each convolution but the last), ``tokenizer_kernel`` (their kernel
+            size) and ``pool_stride`` (of the pooling after each) describe the tokenizer.
         mixer: See :class:`xvit_det.ViX`; the paper's CCT has ``dict(type='softmax', attn_drop=0.1)``.
-        img_size: Image side in pixels, or (height, width), that tables of positions or tokens are made for.
-        patch_size: Stride of the tokens, in pixels: the first convolutions have stride 2 as often as is needed.
+        img_size: Image side in pixels, or (height, width), that position tables and Linformer are made for.
+        patch_size: Stride of the tokens in pixels; as many of the first convolutions as needed have stride 2.
         in_channels: Channels of the image.
         out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the sequence pooling) or ``'avg_featmap'``.
         out_indices: Blocks to read, counted through all stages; ``None``: the arch's for the pyramid, else the last.
@@ -53,7 +54,7 @@ class CCX(StagedBackbone):
         init_cfg: OpenMMLab's initialisation; ``dict(type='Pretrained', checkpoint=...)`` loads weights.
 
     Raises:
-        InputError: A value that is not one of the choices, or a stride that the embedding cannot have.
+        InputError: A value that is not one of the choices, or a stride that the tokenizer cannot have.
     """
 
     arch_zoo = {
@@ -137,7 +138,7 @@ class CCX(StagedBackbone):
         return self.pooling(x)
 
     def _reset_parameters(self) -> None:
-        """Linear layers from a normal of deviation 0.02, the tokenizer's convolutions after He, as CCT."""
+        """As CCT: linear layers from a truncated normal of 0.02, the tokenizer's convolutions from He's."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)

@@ -26,7 +26,7 @@ class ConvProjection(nn.Module):
 
     Args:
         embed_dims: Width C of the tokens.
-        out_dims: Width C' after it.
+        out_dims: Output width C'.
         norm_cfg: See :func:`xvit_det.layers.build_norm`.
     """
 
@@ -42,7 +42,7 @@ class ConvProjection(nn.Module):
 
 
 class CvTAttention(TokenMixer):
-    """Softmax attention with convolutional projections, one for the queries and one for keys and values.
+    """Softmax attention with convolutional projections, one for queries and one for keys and values.
 
     Args:
         embed_dims: Width C of the tokens.
@@ -65,7 +65,7 @@ class CvTAttention(TokenMixer):
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         if valid is not None or size is None or size[0] * size[1] != x.shape[1]:
             raise InputError(
-                f'CvT attention needs the size of the map of all {x.shape[1]} tokens and no padding, not {size}'
+                f'CvT attention needs the size (h, w) of its {x.shape[1]} tokens, not {size}, and no padding mask'
             )
         q = split_heads(self.q(x, size), self.num_heads)
         k, v = split_parts(self.kv(x, size), self.num_heads, 2)
@@ -76,9 +76,9 @@ class ConvEmbed(nn.Module):
     """A convolution and a channel norm: the entry of every stage.
 
     Args:
-        in_dims: Channels before it.
+        in_dims: Input channels.
         embed_dims: Width C of the tokens.
-        kernel: Side of the convolution.
+        kernel: Kernel size.
         stride: Its stride.
     """
 
@@ -100,10 +100,11 @@ class CvX(StagedBackbone):
 
     Args:
         arch: ``'paper'`` for CIFAR-10 and Tiny ImageNet, ``'cvt_13'`` as CvT-13; or a dict with the same keys, of which
-            ``kernels`` are the sides of the stages' convolutions, and ``later_stride`` the stride of all but the first.
+            ``kernels`` are the kernel sizes of the stages' convolutions, and ``later_stride`` is the stride of all but
+            the first.
         mixer: See :class:`xvit_det.ViX`. The paper's CvT has heads twice as wide as the others:
             ``dict(type='softmax', head_dims=64)``.
-        img_size: Image side in pixels, or (height, width), that tables of positions or tokens are made for.
+        img_size: Image side in pixels, or (height, width), that position tables and Linformer are made for.
         patch_size: Stride of the first stage's tokens, in pixels.
         in_channels: Channels of the image.
         out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the mean of the tokens) or ``'avg_featmap'``.

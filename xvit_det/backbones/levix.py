@@ -1,4 +1,4 @@
-"""LeViX: a convolutional stem and transformer blocks without any norm, after LeViT.
+"""LeViX: a convolutional stem and transformer blocks without norms, after LeViT.
 
 "Vision Xformers" (arXiv 2107.02239), Tables 3 and 4; "LeViT: a Vision Transformer in ConvNet's Clothing for Faster
 Inference" (arXiv 2104.01136), Section 4, for its attention.
@@ -20,14 +20,14 @@ from xvit_det.mixers.base import resolve_head_dims
 
 
 class LinearNorm(nn.Module):
-    """A linear layer and a norm of the map that the tokens are, as LeViT's 1x1 convolutions with BatchNorm.
+    """A linear layer and a norm over the tokens: LeViT's 1x1 convolution with BatchNorm.
 
     Args:
         in_dims: Width of the tokens.
-        out_dims: Width after it.
+        out_dims: Output width.
         norm_cfg: See :func:`xvit_det.layers.build_norm`.
         bias: Whether the linear layer has a bias.
-        scale: Start value of the norm's weight.
+        scale: Initial value of the norm's weight.
     """
 
     def __init__(self, in_dims: int, out_dims: int, norm_cfg: dict, bias: bool = False, scale: float = 1.0) -> None:
@@ -42,10 +42,10 @@ class LinearNorm(nn.Module):
 
 
 class LeViTAttention(TokenMixer):
-    """Softmax attention with a BatchNorm behind each projection and GELU before the last one.
+    """Softmax attention with a BatchNorm after each projection and GELU before the last one.
 
-    LeViT's position bias is left out, as in the ViX paper. The last norm's gain starts at 0, so that every block starts
-    as its perceptron alone.
+    LeViT's position bias is left out, as in the ViX paper. The last norm's weight starts at 0, so that a
+    block is initially its MLP only.
 
     Args:
         embed_dims: Width C of the tokens.
@@ -76,7 +76,7 @@ class Downsample(nn.Module):
 
     Args:
         in_dims: Width C of the tokens.
-        out_dims: Width C' after it.
+        out_dims: Output width C'.
         norm_cfg: See :func:`xvit_det.layers.build_norm`.
     """
 
@@ -97,11 +97,11 @@ class LeViX(StagedBackbone):
 
     Args:
         arch: ``'paper'`` for CIFAR-10 and Tiny ImageNet, ``'levit_256'`` with the stages of LeViT-256; or a dict with
-            the same keys, of which ``pre_norm`` puts a LayerNorm before every mixer and perceptron. The paper's models
-            have no norm but those of LeViT's attention.
+            the same keys, of which ``pre_norm`` adds a LayerNorm before every mixer and MLP. The paper's models have
+            no norms except those of LeViT's attention.
         mixer: See :class:`xvit_det.ViX`. The last stage has few tokens, 49 of a 224 x 224 image in the pyramid of
             ``'levit_256'``; Nyström needs as many as it has landmarks.
-        img_size: Image side in pixels, or (height, width), that tables of positions or tokens are made for.
+        img_size: Image side in pixels, or (height, width), that position tables and Linformer are made for.
         patch_size: Stride of the first stage's tokens, in pixels.
         stem: See :class:`xvit_det.ViX`.
         in_channels: Channels of the image.
@@ -128,7 +128,7 @@ class LeViX(StagedBackbone):
             pyramid_indices=(0, 1, 2, 3),
             pre_norm=False,
         ),
-        # LeViT narrows between stages inside an attention layer; here a convolution does it, which any mixer allows.
+        # LeViT narrows between stages inside an attention layer; here a convolution does, which works with any mixer.
         'levit_256': dict(
             embed_dims=(256, 384, 512),
             depths=(4, 4, 4),

@@ -1,4 +1,4 @@
-"""PiX: ViX with a pooling layer between its stages, after PiT.
+"""PiX: ViX with a pooling layer between stages, after PiT.
 
 "Vision Xformers" (arXiv 2107.02239), Table 5; "Rethinking Spatial Dimensions of Vision Transformers" (arXiv
 2103.16302), Section 3.2, for the pooling.
@@ -16,11 +16,11 @@ from xvit_det.functional import map_to_tokens, tokens_to_map
 
 
 class TokenPooling(nn.Module):
-    """Halve the map with a depthwise convolution that also widens it; a class token is widened by a linear layer.
+    """Halves the map and widens it with a depthwise convolution; a linear layer widens the class token.
 
     Args:
         in_dims: Width C of the tokens.
-        out_dims: Width C' after it, a multiple of C.
+        out_dims: Output width C', a multiple of C.
         num_prefix: 1 if a class token precedes the map, else 0.
     """
 
@@ -46,10 +46,10 @@ class PiX(StagedBackbone):
 
     Args:
         arch: ``'paper'`` for CIFAR-10, ``'small'`` as PiT-S; or a dict with the same keys, of which ``init_std`` is the
-            deviation that class token and position table start with.
+            standard deviation of the initial class token and position table.
         mixer: See :class:`xvit_det.ViX`. The last stage has few tokens, 49 of a 224 x 224 image with ``'small'``;
             Nyström needs as many as it has landmarks.
-        img_size: Image side in pixels, or (height, width), that tables of positions or tokens are made for.
+        img_size: Image side in pixels, or (height, width), that position tables and Linformer are made for.
         patch_size: Side of a patch, in pixels.
         stem: See :class:`xvit_det.ViX`.
         in_channels: Channels of the image.

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from xvit_det.errors import InputError
 
-# Tried in this order when no prefix is given: bare weights, a detector or classifier, one wrapped for DDP.
+# Tried when no prefix is given: bare weights, a detector or classifier, the same wrapped for DDP.
 _PREFIXES = ('', 'backbone.', 'module.', 'module.backbone.')
 # A buffer that only a fused backbone has: in a checkpoint it tells that the weights are fused.
 FUSED = 'fused'
 
 
 def read_state_dict(checkpoint: str | Path) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint, and nothing else that unpickling could bring (``weights_only=True``).
+    """Read the weights of a checkpoint without running code from it (``weights_only=True``).
 
     Args:
-        checkpoint: A file or an http(s) address. Weights may lie at the top or under ``state_dict`` or ``model``.
+        checkpoint: A file or an http(s) address. Weights may be at the top level or under ``state_dict`` or ``model``.
 
     Raises:
         InputError: The file does not exist, is not a checkpoint, or holds no weights.
@@ -43,7 +43,9 @@ def read_state_dict(checkpoint: str | Path) -> dict[str, Tensor]:
             break
     weights = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
     if not weights:
-        raise InputError(f'checkpoint {checkpoint} holds no weights: no tensors at its top, state_dict or model')
+        raise InputError(
+            f'checkpoint {checkpoint} holds no weights: no tensors at its top level, in state_dict or model'
+        )
     return weights
 
 
@@ -51,8 +53,8 @@ def check_fused(module: nn.Module, weights: Iterable[str], prefix: str = '') -> 
     """Make sure that a fused model gets a fused model's weights, and an unfused one unfused weights: names are alike.
 
     Args:
-        module: What the weights are for.
-        weights: Their names.
+        module: The model to load into.
+        weights: Names of the weights.
         prefix: What precedes the module's own names in them.
 
     Raises:
@@ -70,11 +72,11 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
     """Load weights into ``module`` and log how many matched, were missing, and were unexpected, and what was resampled.
 
     Args:
-        module: What to load into, such as a backbone. Its attribute ``new_in_detection``, name prefixes, tells which
-            weights a classification checkpoint is not expected to hold.
+        module: What to load into, such as a backbone. Its attribute ``new_in_detection`` holds name prefixes of weights
+            that a classification checkpoint is not expected to have.
         checkpoint: See :func:`read_state_dict`.
-        prefix: What precedes the module's own names in the checkpoint. ``None``: the one of ``''``, ``'backbone.'``,
-            ``'module.'`` and ``'module.backbone.'`` under which most names match.
+        prefix: What precedes the module's own names in the checkpoint. ``None``: selected automatically from ``''``,
+            ``'backbone.'``, ``'module.'`` and ``'module.backbone.'`` by the number of matching names.
 
     Returns:
         Names under ``matched``, ``missing`` (in the module only) and ``unexpected`` (in the checkpoint only).
@@ -98,8 +100,8 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
     kind = type(module).__name__
     if not report['matched']:
         raise InputError(
-            f'checkpoint {checkpoint} has no weight of {kind} under the prefix {prefix!r}: its names look like '
-            f'{", ".join(list(weights)[:3])}, those of {kind} like {", ".join(list(own)[:3])}'
+            f'checkpoint {checkpoint} has no weight of {kind} under the prefix {prefix!r}: it has names like '
+            f'{", ".join(list(weights)[:3])}, {kind} has names like {", ".join(list(own)[:3])}'
         )
     check_fused(module, found)
     resampled = resample_tables(module, found)
@@ -119,11 +121,11 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
 def resample_tables(model: nn.Module, state_dict: MutableMapping[str, Tensor], prefix: str = '') -> list[str]:
     """Resample, in ``state_dict``, the weights that are made for another grid of tokens than the model's.
 
-    These are position tables and Linformer's projections; a module that has such weights fits them in its method
-    ``adapt_weight(name, weight)``. A weight that cannot be fitted stays as it is, for the caller to report.
+    These are position tables and Linformer's projections: a module with such weights has a method
+    ``adapt_weight(name, weight)``. Weights that cannot be resampled are left as they are, for the caller to report.
 
     Args:
-        model: What the weights are for.
+        model: The model to load into.
         state_dict: The weights; changed in place.
         prefix: What precedes the model's own names in it.
 
@@ -150,8 +152,7 @@ def log_resampled(kind: str, resampled: list[str]) -> None:
     """Log what :func:`resample_tables` did for a model of class ``kind``, in one line, if it did anything."""
     if resampled:
         print_log(
-            f'{kind}: resampled to the grid of its own img_size, without the rows of tokens that it lacks: '
-            f'{", ".join(resampled)}',
+            f'{kind}: resampled to the grid of img_size, rows of unused tokens dropped: {", ".join(resampled)}',
             logger='current',
         )
 
@@ -164,12 +165,12 @@ def _log_report(kind: str, checkpoint: str, report: dict[str, list[str]], expect
     if number:
         print_log(
             f'{kind}: {number} of the missing weights belong to {", ".join(p.rstrip(".") for p in expected)}, which '
-            'classification weights lack: as expected, they start from scratch',
+            'classification weights do not have: as expected, they are trained from scratch',
             logger='current',
         )
     if surprising:
         print_log(
-            f'{kind}: missing, start from scratch: {", ".join(surprising)}', logger='current', level=logging.WARNING
+            f'{kind}: missing, trained from scratch: {", ".join(surprising)}', logger='current', level=logging.WARNING
         )
     if report['unexpected']:
         print_log(f'{kind}: unexpected, not used: {", ".join(report["unexpected"])}', logger='current')

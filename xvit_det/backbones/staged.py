@@ -138,7 +138,7 @@ class StagedBackbone(Backbone):
             x: Images (B, in_channels, H, W), at least one patch high and wide.
 
         Returns:
-            A tuple, whatever its length: maps (B, C, h, w), or vectors (B, C), see ``out_type``.
+            A tuple, also of a single output: maps (B, C, h, w), or vectors (B, C), see ``out_type``.
 
         Raises:
             InputError: ``x`` is not a batch of ``in_channels``-channel images, or they are smaller than a patch or than
@@ -168,7 +168,7 @@ class StagedBackbone(Backbone):
     def _entry(self, stage: int) -> nn.Module:
         """What makes a stage's tokens: ``(x, size) -> (x, size)``; stage 0 takes the image, and ``None`` for a size.
 
-        Here it is that of stage 0, an embedding; classes with more stages add what stands between them.
+        The default is an embedding, for stage 0; families with more stages override it.
         """
         embed_dims, init_std = self.arch['embed_dims'][0], self.arch.get('init_std', 1.0)
         return Embedding(

@@ -33,11 +33,11 @@ class ViX(StagedBackbone):
     Args:
         arch: ``'paper'`` for CIFAR-10 and Tiny ImageNet, ``'paper_mixer'`` the same with the narrower MLP of
             MLP-Mixer, ``'tiny'``, ``'small'`` and ``'base'`` as DeiT, ``'base_4_heads'`` for the ImageNet model in the
-            paper's code; or a dict with the same keys, of which ``init_std`` is the standard deviation that the
-            class token and the position table are drawn with.
+            paper's code; or a dict with the same keys, of which ``init_std`` is the standard deviation of the
+            initial class token and position table.
         mixer: ``'softmax'``, ``'performer'``, ``'linformer'``, ``'nystrom'``, ``'fourier'``, ``'mlp'`` or ``'xnorm'``,
             or a dict of the name under ``type`` and options.
-        img_size: Image side in pixels, or (height, width), that tables of positions or tokens are made for.
+        img_size: Image side in pixels, or (height, width), that position tables and Linformer are made for.
         patch_size: Side of a patch, which is the stride of the tokens, in pixels.
         stem: ``'patch'``: linear patches; ``'conv'``: the paper's hybrid; ``'deep_conv'``: X-ViT's; ``'patch_norm'``:
             patches, GELU and LayerNorm; ``'overlap'``: overlapping patches.

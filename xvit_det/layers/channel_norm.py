@@ -24,6 +24,6 @@ class ChannelNorm(nn.Module):
         """(..., C) -> (..., C)."""
         variance, mean = torch.var_mean(widen(x), dim=-1, correction=0, keepdim=True)
         # sqrt has an infinite gradient at zero variance, which the constant tokens of a blank image have.
-        deviation = torch.where(variance > 0, variance, 1).sqrt() * (variance > 0)
-        normed = ((x - mean) / (deviation + self.eps)).to(x.dtype)
+        std = torch.where(variance > 0, variance, 1).sqrt() * (variance > 0)
+        normed = ((x - mean) / (std + self.eps)).to(x.dtype)
         return torch.addcmul(self.bias.to(x.dtype), normed, self.weight.to(x.dtype))

@@ -10,7 +10,7 @@ from xvit_det.mixers.xnorm import check_heads, xnorm_attention, xnorm_gammas
 
 
 class ClassAttention(nn.Module):
-    """The class token's query looks at the class token and all patch tokens.
+    """The class token attends to itself and all patch tokens.
 
     Args: as :class:`xvit_det.mixers.XNormAttention`.
     """
@@ -35,12 +35,12 @@ class ClassAttention(nn.Module):
 
 
 class ClassAttentionBlock(nn.Module):
-    """Class attention and a perceptron on the class token; patch tokens are read, never written.
+    """Class attention and an MLP that update the class token; patch tokens are only read.
 
     Args:
         embed_dims, attn_dims, num_heads, kv_axis, gamma: As :class:`xvit_det.mixers.XNormAttention`.
-        hidden_dims: Width inside the perceptron.
-        layer_scale: Start value of the affines' alpha.
+        hidden_dims: Hidden width of the MLP.
+        layer_scale: Initial value of the affines' alpha.
     """
 
     def __init__(

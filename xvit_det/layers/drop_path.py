@@ -6,7 +6,7 @@ from xvit_det.errors import InputError
 
 
 class DropPath(nn.Module):
-    """In training, sets a residual branch of a whole image to zero with a probability, and scales up the others.
+    """Drops the residual branch of a random subset of images in training, and scales up the others.
 
     Args:
         rate: Probability of dropping, in [0, 1).

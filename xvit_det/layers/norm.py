@@ -1,4 +1,4 @@
-"""Normalisation of maps, chosen by an OpenMMLab ``norm_cfg``."""
+"""Norms of maps, selected by an OpenMMLab ``norm_cfg``."""
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -12,12 +12,12 @@ def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
     """Build the norm of a map with ``channels`` channels.
 
     Args:
-        norm_cfg: ``dict(type='BN' | 'SyncBN' | 'GN', ...)``; ``GN`` takes ``num_groups``, each the options of its
-            PyTorch class, and all of them OpenMMLab's ``requires_grad`` (default true).
+        norm_cfg: ``dict(type='BN' | 'SyncBN' | 'GN', ...)`` with the options of the PyTorch class, ``num_groups`` for
+            ``GN``, and OpenMMLab's ``requires_grad`` (default true).
         channels: Number of channels.
 
     Raises:
-        InputError: An unknown type, or groups that the channels do not split into.
+        InputError: An unknown type, or channels that are not divisible by the groups.
     """
     options = dict(norm_cfg)
     kind = options.pop('type', None)
@@ -33,7 +33,7 @@ def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
 
 
 def is_constant(norm: nn.Module) -> bool:
-    """Whether a norm is a fixed scale and shift in evaluation mode, as BatchNorm with running statistics is."""
+    """Whether a norm is a fixed scale and shift in evaluation mode, like BatchNorm with running statistics."""
     return isinstance(norm, _BatchNorm) and norm.running_mean is not None
 
 

@@ -1,6 +1,8 @@
 """What every backbone keeps, run over the registry: a new backbone joins by adding its small variant to ``SMALL``."""
 
+import inspect
 import math
+import re
 import warnings
 from dataclasses import dataclass, field
 
@@ -76,6 +78,15 @@ def test_every_registered_backbone_is_tested():
     ours = {k for k, v in MODELS.module_dict.items() if isinstance(v, type) and issubclass(v, Backbone)}
     assert ours == set(SMALL)
     assert ours <= set(xvit_det.__all__)
+
+
+@every_backbone
+def test_every_argument_is_listed_and_documented(name):
+    cls = MODELS.get(name)
+    parameters = inspect.signature(cls).parameters
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in parameters.values())
+    described = ', '.join(re.findall(r'^    ((?:\w+, )*\w+): ', inspect.getdoc(cls), re.M)).split(', ')
+    assert set(described) - {'InputError'} == set(parameters)
 
 
 @every_backbone

@@ -161,3 +161,11 @@ def test_an_averaged_map_is_the_mean_of_the_normed_tokens(family):
     x = torch.randn(2, 3, 64, 64)
     for norm, averaged, features in zip(model.norms, model(x), maps(x), strict=True):
         torch.testing.assert_close(averaged, norm(features.flatten(2).transpose(1, 2)).mean(dim=1))
+
+
+@pytest.mark.parametrize('family', [ViX, PiX])
+def test_epsilon_of_every_layer_norm(family):
+    for options, eps in (({}, 1e-5), (dict(norm_eps=1e-6), 1e-6)):
+        model = build(family, 'softmax', out_type='cls_token', **options)
+        norms = [module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
+        assert len(norms) == 9 and {norm.eps for norm in norms} == {eps}

@@ -7,6 +7,7 @@ from torch import nn
 from xvit_det import XViT, count_macs, count_parameters
 from xvit_det.backbones.xvit import pyramid_indices
 from xvit_det.errors import InputError
+from xvit_det.layers import Affine
 
 # arch: classifier's parameters with 1000 classes, backbone's without and with the pyramid, GMACs at 224 and at 384
 TABLE = {
@@ -103,8 +104,10 @@ def test_defaults_of_the_paper():
 
 def test_options_reach_their_parts():
     arch = dict(XViT.arch_zoo['tiny'], depth=4)
-    model = XViT(arch=arch, out_type='cls_token', position=False, kv_axis=-1, gamma=None)
+    model = XViT(arch=arch, out_type='cls_token', position=False, kv_axis=-1, gamma=None, layer_scale=0.25)
     assert model.pos_embed is None
     assert model.blocks[0].attn.kv_axis == -1 and model.class_blocks[0].attn.kv_axis == -1
     assert not any('gamma' in name for name, _ in model.named_parameters())
+    affines = [module for module in model.modules() if isinstance(module, Affine)]
+    assert len(affines) == 4 * 3 + 2 * 2 and all((affine.alpha == 0.25).all() for affine in affines)
     assert XViT(arch=arch, in_channels=1).eval()(torch.randn(1, 1, 32, 32))[2].shape == (1, 192, 2, 2)

@@ -19,7 +19,7 @@ class StagedBackbone(Backbone):
 
     A subclass lists its arguments, passes them on, and overrides the methods and class attributes in which it differs:
     :meth:`_entry`, :meth:`_norm`, :meth:`_final_norm`, :meth:`_pool`, :meth:`_stride`. The constructor calls them, so a
-    family's own settings belong into its ``arch``.
+    family's own settings belong in its ``arch``.
 
     Every arch has the keys ``embed_dims``, ``depths``, ``num_heads`` and ``hidden_dims``, each with one number per
     stage, ``head_dims``, and ``pyramid_indices``, the blocks that the pyramid reads.

@@ -164,10 +164,7 @@ class XViT(Backbone):
         self.embed_dims = embed_dims
         self.mask_padding = mask_padding
         attention = dict(attn_dims=settings['attn_dims'], num_heads=settings['num_heads'], kv_axis=kv_axis, gamma=gamma)
-        sizes = dict(
-            hidden_dims=int(settings['mlp_ratio'] * embed_dims),
-            layer_scale=settings['layer_scale'] if layer_scale is None else layer_scale,
-        )
+        sizes = dict(hidden_dims=int(settings['mlp_ratio'] * embed_dims), layer_scale=layer_scale)
         self.stem = ConvStem(in_channels, embed_dims, STRIDE, norm_cfg)
         self.pos_embed = FourierPosition(embed_dims) if position else None
         self.blocks = nn.ModuleList(

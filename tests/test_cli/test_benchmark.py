@@ -1,10 +1,10 @@
-"""``tools/benchmark.py`` as users run it, and its two commands on whole configs."""
+"""``tools/benchmark.py`` as users run it, and its two subcommands on whole configs."""
 
 import json
 
 import pytest
 
-from xvit_det.benchmark.detector import Stopwatch, part_rows
+from xvit_det.benchmark.detector import Stopwatch, side_by_side
 from xvit_det.benchmark.loader import verdict
 from xvit_det.cli.benchmark import main
 
@@ -43,11 +43,10 @@ def test_verdict(feeds, sentence):
     assert sentence in verdict(rows)
 
 
-@pytest.mark.parametrize('source', ['data', 'random'])
-def test_where_a_detectors_time_goes(source, write_config, coco_folder, tmp_path):
+def test_where_a_detectors_time_goes(write_config, coco_folder, tmp_path):
     path = tmp_path / 'detector.json'
     argv = ['detector', write_config(coco_folder), *SHORT, '--json', str(path)]
-    main([*argv, '--random', '64x96'] if source == 'random' else argv)
+    main(argv)
     rows = json.loads(path.read_text())['rows']
     parts = {phase: {row['part'] for row in rows if row['phase'] == phase} for phase in ('training', 'test')}
     forward = {'data', 'data_preprocessor', 'backbone', 'neck', 'rpn_head', 'roi_head', 'predictions', 'other', 'total'}
@@ -83,6 +82,9 @@ def test_the_watch_stops_for_inner_parts(monkeypatch):
     assert watch.seconds == {'head': 1 + 8, 'losses': 2, 'other losses': 4}
 
 
-def test_shares_add_up():
-    *_, total = part_rows('test', dict(a=0.25, b=0.75))
-    assert (total['ms'], total['share']) == (1000, 1)
+def test_both_steps_in_one_table():
+    rows = [dict(phase='training', part=part, ms=1.0, share=0.5) for part in ('other', 'backbone', 'total')]
+    table = side_by_side([*rows, dict(phase='test', part='total', ms=2.0, share=1.0)])
+    assert [row['part'] for row in table] == ['backbone', 'other', 'total']
+    assert table[-1] == dict(part='total', training_ms=1.0, training_share=0.5, test_ms=2.0, test_share=1.0)
+    assert table[0]['test_ms'] is None

@@ -1,7 +1,7 @@
-"""A config's own model, optimiser and data, as the trainer would build them, for ``loader`` and ``detector``."""
+"""A config's model, optimizer and data, built as the trainer builds them, for ``loader`` and ``detector``."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -19,18 +19,16 @@ from xvit_det.errors import InputError
 from xvit_det.hub import complete_model
 
 
-@contextmanager
-def config_scope(cfg: Config) -> Iterator[None]:
-    """Names in the config are looked up as the trainer does: in its ``default_scope`` first."""
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        yield
+def config_scope(cfg: Config) -> AbstractContextManager:
+    """Looks up the config's names as the trainer does: in its ``default_scope`` first."""
+    return DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
 
 
 def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> tuple[nn.Module, OptimWrapper]:
-    """The model with random weights, or a checkpoint's, and its optimiser.
+    """The model, with random weights or a checkpoint's, and its optimizer.
 
     Raises:
-        InputError: The config has no optimiser, or nothing in the checkpoint fits.
+        InputError: The config has no optimizer, or nothing in the checkpoint fits.
     """
     if not cfg.get('optim_wrapper'):
         raise InputError('the config has no optim_wrapper, so a training step cannot be taken')
@@ -41,7 +39,7 @@ def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> t
         load_pretrained(model, checkpoint)
     logger = MMLogger.get_current_instance()
     level = logger.level
-    logger.setLevel('WARNING')  # the optimiser's constructor would list every parameter
+    logger.setLevel('WARNING')  # the optimizer's constructor would list every parameter
     try:
         return model, build_optim_wrapper(model, cfg.optim_wrapper)
     finally:
@@ -49,7 +47,7 @@ def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> t
 
 
 def build_loader(cfg: Config, split: str, workers: int | None = None) -> DataLoader:
-    """The data loader of a split; ``workers`` in place of the config's number of processes.
+    """The data loader of a split; ``workers`` overrides the config's number of processes.
 
     Raises:
         InputError: The config has none.

@@ -118,7 +118,8 @@ class UntilTarget(Hook):
         self.reached = False
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        box, mask = (round(float(metrics[f'coco/{kind}_mAP']), 4) for kind in ('bbox', 'segm'))
+        # COCO's metric is missing as long as nothing is detected.
+        box, mask = (round(float(metrics.get(f'coco/{kind}_mAP', 0)), 4) for kind in ('bbox', 'segm'))
         seconds = round(time.perf_counter() - self.start)
         self.record.add(dict(epoch=runner.epoch), seconds=seconds, box_mAP=box, mask_mAP=mask)
         self.reached = runner.train_loop.stop_training = min(box, mask) >= self.target

@@ -110,15 +110,15 @@ def watch_model(watch: Stopwatch, model: nn.Module) -> None:
                 watch.watch(module, method, name)
 
 
-def watch_backward(watch: Stopwatch, model: nn.Module, optimizer: Any) -> None:
+def watch_backward(watch: Stopwatch, model: Any, optimizer: Any) -> None:
     """Time the backward pass, split into heads with neck and backbone, and the optimizer."""
     watch.watch(optimizer, 'backward', 'backward: heads, neck')
     for method in ('step', 'zero_grad'):
         watch.watch(optimizer, method, 'optimizer')
 
     def split(module: nn.Module, inputs: tuple, maps: tuple[Tensor, ...]) -> None:
-        maps = [m for m in maps if m.requires_grad]
-        left = len(maps)
+        trained = [m for m in maps if m.requires_grad]
+        left = len(trained)
 
         def arrived(grad: Tensor) -> None:
             nonlocal left
@@ -126,7 +126,7 @@ def watch_backward(watch: Stopwatch, model: nn.Module, optimizer: Any) -> None:
             if not left:
                 watch.rename('backward: backbone')
 
-        for m in maps:
+        for m in trained:
             m.register_hook(arrived)
 
     model.backbone.register_forward_hook(split)

@@ -59,11 +59,11 @@ def measure_speed(models: Sequence[str], case: Case, record: Record, *, repeats:
     products, operations = matrix_products(case)
     times = interleave(steps | products, repeats, label=str(case))
     peaks = {name: operations / statistics.median(times[name]) for name in products}
+    note_peaks(record, case, peaks)
     for name in steps:
         macs = count_macs(build(name, case.size), case.size)
         figures = speed_figures(case, times[name], times.get(models[0]), macs, max(peaks.values()))
         record.add(case.keys(name), **figures)
-    note_peaks(record, case, peaks)
 
 
 def speed_figures(case: Case, seconds: list[float], first: list[float] | None, macs: int, peak: float) -> dict:

@@ -65,8 +65,8 @@ def draw_throughput(axes: Axes, rows: list[dict]) -> None:
     places = {row['size']: math.sqrt(math.prod(parse_size(row['size']))) for row in rows}
     lines: dict[tuple[str, ...], list[tuple[float, float]]] = {}
     for row in rows:
-        name = (row['model'], 'fused' if row['mode'] in UNFUSED else '')
-        lines.setdefault(name, []).append((places[row['size']], row['images_per_s']))
+        fused = 'fused' if row['mode'] in UNFUSED else ''
+        lines.setdefault((row['model'], fused), []).append((places[row['size']], row['images_per_s']))
     for name, look in _looks(list(lines)).items():
         axes.plot(*zip(*sorted(lines[name]), strict=True), **look)
     _set_log_axes(axes, {place: size for size, place in places.items()})

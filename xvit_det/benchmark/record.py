@@ -16,8 +16,8 @@ from xvit_det.errors import InputError
 # Header fields that may differ between the rows of a record; all others must agree.
 MAY_DIFFER = ('date', 'python', 'xvit_det', 'mmpretrain', 'cores', 'cuda')
 # Instructions that decide how fast PyTorch's CPU kernels are.
-CPU_FLAGS = ('avx2', 'fma', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'avx512_fp16', 'amx_tile', 'amx_int8', 'amx_bf16')
-CPU_FLAGS += ('asimd', 'asimddp', 'sve', 'bf16', 'i8mm')  # ARM
+X86_FLAGS = ('avx2', 'fma', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'avx512_fp16', 'amx_tile', 'amx_int8', 'amx_bf16')
+ARM_FLAGS = ('asimd', 'asimddp', 'sve', 'bf16', 'i8mm')
 
 
 def make_header(kind: str, device: str, **settings: object) -> dict:
@@ -49,13 +49,15 @@ def make_header(kind: str, device: str, **settings: object) -> dict:
 
 
 def _cpu() -> tuple[str, list[str]]:
-    """The CPU's name with the vector instructions that PyTorch uses, and its ``CPU_FLAGS``."""
+    """The CPU's name with the vector instructions that PyTorch uses, and those of the flags above that it has."""
     path = Path('/proc/cpuinfo')
     pairs = [line.split(':', 1) for line in path.read_text().splitlines() if ':' in line] if path.exists() else []
     info = {key.strip(): value.strip() for key, value in pairs}
     name = info.get('model name') or platform.processor() or platform.machine()
     flags = (info.get('flags') or info.get('Features', '')).split()
-    return f'{name}, {torch.backends.cpu.get_cpu_capability()}', [flag for flag in CPU_FLAGS if flag in flags]
+    return f'{name}, {torch.backends.cpu.get_cpu_capability()}', [
+        flag for flag in (*X86_FLAGS, *ARM_FLAGS) if flag in flags
+    ]
 
 
 class Record:
@@ -78,9 +80,9 @@ class Record:
         if not resume:
             raise InputError(f'{path} exists; continue it with --resume, or give --json another name')
         old = read(path)
-        for key in header.keys() - set(MAY_DIFFER):
-            was, now = old['header'].get(key), header[key]
-            if was != now:
+        for key, now in header.items():
+            was = old['header'].get(key)
+            if was != now and key not in MAY_DIFFER:
                 raise InputError(f'{path} has {key} {was!r}, but this run has {now!r}; give --json another name')
         self.header, self.rows = old['header'] | header, old['rows']
 

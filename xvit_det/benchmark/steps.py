@@ -46,12 +46,14 @@ def make_step(model: nn.Module, case: Case) -> Step:
     """
     torch.manual_seed(0)
     if case.mode.startswith('fused'):
-        if not hasattr(model, 'fuse'):
+        fuse = getattr(model, 'fuse', None)
+        if fuse is None:
             raise NotPossible(f'{type(model).__name__} has no fuse()')
-        model.eval().fuse()
+        model.eval()
+        fuse()
     model = model.to(case.device)
     images = torch.randn(case.batch, 3, *case.size, device=case.device)
-    forward = model
+    forward: Callable = model
     if case.mode.endswith('compiled'):
         if problem := compiler_problem(case.device):
             raise NotPossible(problem)

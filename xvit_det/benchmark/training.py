@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
-from torch import nn
 from torch.utils.data import DataLoader
 
 from xvit_det.backbones.pretrained import load_pretrained
@@ -24,7 +24,7 @@ def config_scope(cfg: Config) -> AbstractContextManager:
     return DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
 
 
-def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> tuple[nn.Module, OptimWrapper]:
+def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> tuple[BaseModel, OptimWrapper]:
     """The model, with random weights or a checkpoint's, and its optimizer.
 
     Raises:

@@ -1,7 +1,5 @@
 """What a measurement is of. Imports no PyTorch, so that the command line's help appears at once."""
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xvit_det.errors import InputError
@@ -45,22 +43,6 @@ class Case:
         """The part of a record's row that identifies what was measured."""
         keys = dict(model=model, size=size_name(self.size), batch=self.batch, dtype=self.dtype, mode=self.mode)
         return keys if self.with_cp is None else keys | dict(with_cp=self.with_cp)
-
-
-def make_cases(
-    sizes: Sequence[Size],
-    batch: int,
-    dtypes: Sequence[str],
-    modes: Sequence[str],
-    device: str,
-    recomputation: bool = False,
-) -> list[Case]:
-    """All combinations; with ``recomputation``, each training case without and with ``with_cp``."""
-    cases = []
-    for dtype, mode, size in itertools.product(dtypes, modes, sizes):
-        options = (False, True) if mode.startswith('training') else (False,)
-        cases += [Case(size, batch, dtype, mode, device, cp) for cp in (options if recomputation else (None,))]
-    return cases
 
 
 def parse_size(text: str) -> Size:

@@ -15,17 +15,17 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from xvit_det.benchmark.record import Record
 from xvit_det.benchmark.screen import progress
-from xvit_det.benchmark.timing import synchronize
-from xvit_det.benchmark.training import build_loader, build_training, config_scope, endless
+from xvit_det.benchmark.timing import WARMUP, synchronize
+from xvit_det.benchmark.training import build_loader, build_training, endless
 
 ENTRIES = ('forward', 'loss', 'loss_and_predict', 'predict')  # the methods by which a detector calls its parts
 INNER = {'loss_and_target': 'losses', 'loss_by_feat': 'losses', 'predict_by_feat': 'predictions'}
 OTHER = 'other'
-WARMUP = 1
 
 
 def measure_detector(cfg: Config, record: Record, *, device: str, repeats: int, checkpoint: str | None = None) -> None:
@@ -38,7 +38,7 @@ def measure_detector(cfg: Config, record: Record, *, device: str, repeats: int, 
         repeats: Timed steps of each kind.
         checkpoint: Weights; with random ones no objects are found and no masks made.
     """
-    with config_scope(cfg):
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model, optimizer = build_training(cfg, device, checkpoint)
         watch = Stopwatch()
         watch_model(watch, model)
@@ -147,14 +147,3 @@ def time_parts(
     turns = turns[WARMUP:]
     parts = dict.fromkeys(part for turn in turns for part in turn)
     return {part: statistics.median(turn.get(part, 0.0) for turn in turns) for part in parts}
-
-
-def side_by_side(rows: list[dict]) -> list[dict]:
-    """Both steps in one table: a row for each part, ``other`` and ``total`` last."""
-    table: dict[str, dict] = {}
-    for part in sorted(dict.fromkeys(row['part'] for row in rows), key=lambda part: part in (OTHER, 'total')):
-        table[part] = {'part': part}
-        for phase in ('training', 'test'):
-            row = next((row for row in rows if (row['phase'], row['part']) == (phase, part)), {})
-            table[part] |= {f'{phase}_ms': row.get('ms'), f'{phase}_share': row.get('share')}
-    return list(table.values())

@@ -5,11 +5,12 @@ import time
 from collections.abc import Iterator, Sequence
 
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from xvit_det.benchmark.record import Record
 from xvit_det.benchmark.screen import progress
 from xvit_det.benchmark.timing import interleave
-from xvit_det.benchmark.training import build_loader, build_training, config_scope, endless
+from xvit_det.benchmark.training import build_loader, build_training, endless
 
 
 def measure_loader(
@@ -26,12 +27,12 @@ def measure_loader(
         batches: Batches to load for each.
         repeats: Timed training steps.
     """
-    with config_scope(cfg):
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model, optimizer = build_training(cfg, device)
         model.train()
         batch = next(iter(build_loader(cfg, 'train', workers=0)))
         steps = {'step': lambda: model.train_step(batch, optimizer)}
-        seconds = statistics.median(interleave(steps, repeats, warmup=1, label='training steps')['step'])
+        seconds = statistics.median(interleave(steps, repeats, label='training steps')['step'])
         model_speed = len(batch['inputs']) / seconds
         for number in workers:
             keys = dict(config=name, workers=number)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from xvit_det.benchmark.cases import DTYPES, Case
 from xvit_det.benchmark.models import NotPossible, build, cast
 from xvit_det.deploy.linear import linear
-from xvit_det.errors import InputError
 
 Step = Callable[[], object]
 
@@ -111,18 +110,6 @@ def compiler_problem(device: str) -> str | None:
     if device != 'cpu' and importlib.util.find_spec('triton') is None:
         return 'torch.compile needs Triton for the GPU, which is not installed'
     return None
-
-
-def check_device(device: str) -> None:
-    """Check that this machine has the device.
-
-    Raises:
-        InputError: An unknown device, or a GPU where there is none.
-    """
-    if device not in ('cpu', 'cuda'):
-        raise InputError(f'device {device!r} is not one of cpu, cuda')
-    if device == 'cuda' and not torch.cuda.is_available():
-        raise InputError('device cuda: PyTorch finds no CUDA device here')
 
 
 def matrix_products(case: Case) -> tuple[dict[str, Step], int]:

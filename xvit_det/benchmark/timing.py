@@ -13,27 +13,24 @@ Key = TypeVar('Key', bound=Hashable)
 WARMUP = 2
 
 
-def interleave(
-    steps: Mapping[Key, Callable[[], object]], repeats: int, *, warmup: int = WARMUP, label: str = ''
-) -> dict[Key, list[float]]:
+def interleave(steps: Mapping[Key, Callable[[], object]], repeats: int, label: str = '') -> dict[Key, list[float]]:
     """Call each step in turn, ``repeats`` times over, so that a change of the machine's speed affects all alike.
 
     Args:
         steps: What to time; GPU work is waited for.
-        repeats: Number of timed turns.
-        warmup: Number of turns before those.
+        repeats: Number of timed turns, after ``WARMUP`` others.
         label: Text beside the progress bar; empty: no bar.
 
     Returns:
         ``repeats`` durations of each step in seconds.
     """
     seconds: dict[Key, list[float]] = {name: [] for name in steps}
-    for turn in progress(range(warmup + repeats), label):
+    for turn in progress(range(WARMUP + repeats), label):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
             synchronize()
-            if turn >= warmup:
+            if turn >= WARMUP:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 

@@ -1,7 +1,6 @@
 """A config's model, optimizer and data, built as the trainer builds them, for ``loader`` and ``detector``."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -17,11 +16,6 @@ from xvit_det.backbones.pretrained import load_pretrained
 from xvit_det.config.load import set_loader_defaults
 from xvit_det.errors import InputError
 from xvit_det.hub import complete_model
-
-
-def config_scope(cfg: Config) -> AbstractContextManager:
-    """Looks up the config's names as the trainer does: in its ``default_scope`` first."""
-    return DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
 
 
 def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> tuple[BaseModel, OptimWrapper]:

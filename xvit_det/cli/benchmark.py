@@ -1,11 +1,13 @@
 """``xvit-det benchmark``: speed, memory and scaling of backbones beside peers, and where a detector's time goes."""
 
+import itertools
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xvit_det.benchmark.cases import DTYPES, MODES, make_cases, parse_size
+from xvit_det.benchmark.cases import DTYPES, MODES, Case, parse_size
 from xvit_det.benchmark.zoo import OURS, PEERS
 from xvit_det.cli.common import OPTIONS_HELP, Arguments, add_config_arguments, check_positive, command, make_parser
 from xvit_det.errors import InputError
@@ -45,12 +47,7 @@ def main(argv: Arguments = None) -> None:
 
 def _compare(args: Namespace) -> None:
     """``speed``, ``memory``, ``scaling``."""
-    for key, known in (('dtype', DTYPES), ('mode', MODES)):
-        for value in getattr(args, key):
-            if value not in known:
-                raise InputError(f'--{key} {value!r} is not one of {", ".join(known)}')
-    sizes = [parse_size(size) for size in args.sizes]
-    cases = make_cases(sizes, args.batch, args.dtype, args.mode, args.device, recomputation=args.kind == 'memory')
+    cases = _cases(args)
     from xvit_det.benchmark import measure
     from xvit_det.benchmark.fits import fit_rows
     from xvit_det.benchmark.models import check_name
@@ -67,6 +64,17 @@ def _compare(args: Namespace) -> None:
     measure.measure(functions[args.kind], args.models, cases, record)
     show_table(TITLES[args.kind], record.rows)
     show_table('Fitted: cost grows as tokens ** exponent', fit_rows(record.rows))
+
+
+def _cases(args: Namespace) -> list[Case]:
+    """All that is asked for; ``memory`` measures training without and with recomputation."""
+    sizes, cases = [parse_size(size) for size in args.sizes], []
+    for dtype, mode, size in itertools.product(args.dtype, args.mode, sizes):
+        case = Case(size, args.batch, dtype, mode, args.device, with_cp=False if args.kind == 'memory' else None)
+        cases.append(case)
+        if args.kind == 'memory' and case.training:
+            cases.append(replace(case, with_cp=True))
+    return cases
 
 
 def _loader(args: Namespace) -> None:
@@ -87,7 +95,7 @@ def _loader(args: Namespace) -> None:
 
 
 def _detector(args: Namespace) -> None:
-    from xvit_det.benchmark.detector import measure_detector, side_by_side
+    from xvit_det.benchmark.detector import measure_detector
     from xvit_det.benchmark.screen import show_table
     from xvit_det.config.data_check import check_data
     from xvit_det.config.load import load_config
@@ -98,7 +106,7 @@ def _detector(args: Namespace) -> None:
     check_data(cfg, ('train', 'test'))
     record = _open_record(args, config=args.config)
     measure_detector(cfg, record, device=args.device, repeats=args.repeats, checkpoint=args.checkpoint)
-    show_table('Where the time goes: medians', side_by_side(record.rows))
+    show_table('Where the time goes: medians', record.rows)
 
 
 def _show_record(args: Namespace) -> None:
@@ -120,9 +128,9 @@ def _open_record(args: Namespace, **settings: object) -> 'Record':
     import torch
 
     from xvit_det.benchmark.record import Record, make_header
-    from xvit_det.benchmark.steps import check_device
 
-    check_device(args.device)
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise InputError('--device cuda: PyTorch finds no CUDA device here')
     if args.resume and not args.json:
         raise InputError('--resume continues the file given by --json; give one')
     torch.set_num_threads(args.threads or torch.get_num_threads())
@@ -171,8 +179,9 @@ def _model_parser(
     parser.add_argument('--models', nargs='+', default=['xvit_s', 'xcit_s12', 'deit_s', 'swin_t'], metavar='MODEL')
     parser.add_argument('--sizes', nargs='+', default=sizes, metavar='SIZE', help='224, 800x1344 (height x width), ...')
     parser.add_argument('--batch', type=int, default=1, help='images per call (default: %(default)s)')
-    parser.add_argument('--dtype', nargs='+', default=['fp32'], metavar='DTYPE', help=', '.join(DTYPES))
-    parser.add_argument('--mode', nargs='+', default=[mode], metavar='MODE', help=', '.join(MODES))
+    for option, default, choices in (('--dtype', 'fp32', DTYPES), ('--mode', mode, MODES)):
+        names = ', '.join(choices)
+        parser.add_argument(option, nargs='+', default=[default], choices=choices, metavar='NAME', help=names)
     _add_common_arguments(parser, repeats)
 
 
@@ -184,7 +193,7 @@ def _config_parser(kinds: _SubParsersAction, kind: str, text: str) -> ArgumentPa
 
 
 def _add_common_arguments(parser: ArgumentParser, repeats: int | None) -> None:
-    parser.add_argument('--device', default='cpu', help='cpu or cuda (default: %(default)s)')
+    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'), help='default: %(default)s')
     parser.add_argument('--threads', type=int, help="CPU threads (default: PyTorch's)")
     if repeats:
         parser.add_argument('--repeats', type=int, default=repeats, help='timed turns (default: %(default)s)')

@@ -21,7 +21,7 @@ from xvit_det.analysis.model_index import metafiles
 from xvit_det.analysis.models import model_row
 from xvit_det.analysis.paper_tables import rows as paper_rows
 from xvit_det.analysis.paper_tables import to_markdown
-from xvit_det.benchmark.tables import markdown as speed_markdown
+from xvit_det.benchmark.table import markdown as speed_markdown
 from xvit_det.hub import find_config
 
 REPO = Path(__file__).resolve().parents[1]
@@ -186,10 +186,10 @@ def learn_cifar10() -> str:
     epochs = (1, 5, 10, 20)
     lines = []
     for key, name in names.items():
-        history = record('learn_cifar10')['models'][key]
+        history = {row['epoch']: row for row in record('learn_cifar10')['rows'] if row['model'] == key}
         paper = config(f'{key.removesuffix("_eps")}_cifar10').paper.top1
-        cells = [history[epoch - 1]['top1'] for epoch in epochs]
-        lines.append((name, *cells, f'{history[-1]["cpu_seconds"] / 60:.0f}', paper))
+        cells = [history[epoch]['top1'] for epoch in epochs]
+        lines.append((name, *cells, f'{history[epochs[-1]]["cpu_seconds"] / 60:.0f}', paper))
     return table(['', *(f'epoch {epoch}' for epoch in epochs), 'CPU minutes', 'the paper, 50,000 images'], lines)
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from xvit_det.benchmark.models import NotPossible, Size, build, cast, size_name
-from xvit_det.deploy.linear import linear
 from xvit_det.errors import InputError
+from xvit_det.kernels.onednn import linear
 
 Step = Callable[[], object]
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from xvit_det.folding import fold_behind
+
 _NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm, 'GN': nn.GroupNorm}
 
 
@@ -42,3 +44,11 @@ def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
         scale = scale * norm.weight.double()
     shift = -norm.running_mean.double() * scale
     return scale, shift if norm.bias is None else shift + norm.bias.double()
+
+
+def fold_norm(layer: nn.Module, norm: nn.Module) -> nn.Module:
+    """Fold a norm into the layer before it if it is constant; returns what takes the norm's place."""
+    if not is_constant(norm):
+        return norm
+    fold_behind(layer, *scale_and_shift(norm))
+    return nn.Identity()

@@ -1,16 +1,32 @@
-"""Folding a scale and a shift per channel into the linear layer or convolution before or behind them.
+"""Folding what is constant after training into the weights of neighbouring layers.
 
-Sums are formed in float64, so that folding rounds once.
+A part of a model that can be simplified for inference has a method ``fold()``, which returns the module that takes its
+place: itself, changed, or another one. :func:`fold_parts` calls it on all parts of a model.
+
+Products and sums are formed in float64 and rounded once.
 """
 
+import torch
 from torch import Tensor, nn
 
-from xvit_det.layers.norm import is_constant, scale_and_shift
+from xvit_det.kernels.onednn import OneDNNLinear
+
+
+@torch.no_grad()
+def fold_parts(module: nn.Module) -> None:
+    """Fold all parts of a module in place, the innermost first."""
+    for name, part in module.named_children():
+        fold_parts(part)
+        if hasattr(part, 'fold'):
+            part = part.fold()
+        elif type(part) is nn.Linear:  # a subclass may compute something else
+            part = OneDNNLinear(part)
+        setattr(module, name, part.eval())
 
 
 def fold_behind(layer: nn.Module, scale: Tensor, shift: Tensor) -> None:
-    """Make a linear layer or convolution give ``scale · layer(x) + shift``, both (C_out,)."""
-    dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0  # of the weight: its output channels
+    """Turn a linear layer or convolution into ``scale · layer(x) + shift``, both (C_out,)."""
+    dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0  # the weight's axis of output channels
     weight = layer.weight.double()
     shape = [-1 if i == dim else 1 for i in range(weight.ndim)]
     bias = 0 if layer.bias is None else layer.bias.double()
@@ -18,7 +34,7 @@ def fold_behind(layer: nn.Module, scale: Tensor, shift: Tensor) -> None:
 
 
 def fold_before(layer: nn.Linear, scale: Tensor, shift: Tensor | None = None) -> None:
-    """Make a linear layer give ``layer(scale · x + shift)``, both (C_in,)."""
+    """Turn a linear layer into ``layer(scale · x + shift)``, both (C_in,)."""
     weight = layer.weight.double()
     bias = None if layer.bias is None else layer.bias.double()
     if shift is not None:
@@ -26,16 +42,8 @@ def fold_before(layer: nn.Linear, scale: Tensor, shift: Tensor | None = None) ->
     _set(layer, weight * scale.double(), bias)
 
 
-def fold_norm(layer: nn.Module, norm: nn.Module) -> nn.Module:
-    """Fold the norm behind a layer into it, if it can be; what then stands in the norm's place."""
-    if not is_constant(norm):
-        return norm
-    fold_behind(layer, *scale_and_shift(norm))
-    return nn.Identity()
-
-
 def fold_layer_norm(norm: nn.LayerNorm, *layers: nn.Linear) -> nn.LayerNorm:
-    """Fold a LayerNorm's gain and shift into the linear layers that read it; the norm that is left."""
+    """Fold a LayerNorm's weight and bias into the linear layers that read it; returns the LayerNorm without them."""
     for layer in layers:
         fold_before(layer, norm.weight, norm.bias)
     plain = nn.LayerNorm(norm.normalized_shape, norm.eps, elementwise_affine=False)

@@ -316,8 +316,8 @@ def test_a_record_without_picture(tmp_path, capsys):
 @pytest.mark.parametrize(
     ('argv', 'sentence'),
     [
-        (['speed', '--models', 'xvit_x'], 'close to it: xvit_t, xvit_s'),
-        (['speed', '--models', 'xvit_s', 'resnet5'], "no model or config 'resnet5'; close to it: resnet50"),
+        (['speed', '--models', 'xvit_x'], 'did you mean xvit_t or xvit_s'),
+        (['speed', '--models', 'xvit_s', 'resnet5'], "no model or config 'resnet5'; did you mean resnet50"),
         (['speed', '--sizes', '224x'], "size '224x' is neither"),
         (['memory', '--sizes', '0'], "size '0' is neither"),
         (['scaling', '--dtype', 'int8'], "--dtype 'int8' is not one of fp32, bf16, fp16"),
@@ -341,5 +341,5 @@ def test_wrong_input_is_one_sentence(argv, sentence, capsys):
 
 
 def test_unknown_names_are_found_before_anything_is_measured():
-    with pytest.raises(ValueError, match='close to it: deit_t, deit_s'):
+    with pytest.raises(ValueError, match='did you mean deit_t or deit_s'):
         models.check_name('deit_')

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from xvit_det.errors import InputError
+
 
 def count_parameters(model: nn.Module, convention: str = 'all') -> int:
     """Count parameters.
@@ -18,10 +20,10 @@ def count_parameters(model: nn.Module, convention: str = 'all') -> int:
             and CvX's channel norms.
 
     Raises:
-        ValueError: An unknown convention.
+        InputError: An unknown convention.
     """
     if convention not in ('all', 'paper'):
-        raise ValueError(f'convention {convention!r} is not one of all, paper')
+        raise InputError(f'convention {convention!r} is not one of all, paper')
     total = sum(parameter.numel() for parameter in model.parameters())
     if convention == 'all':
         return total

@@ -6,7 +6,6 @@ all the same), and only the last map is asked for. DeiT keeps its class token an
 """
 
 import contextlib
-import difflib
 import io
 import warnings
 from collections.abc import Iterator
@@ -19,9 +18,10 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from xvit_det.backbones import XViT
-from xvit_det.config.options import constructor_arguments, find_class
-from xvit_det.errors import InputError
+from xvit_det.config.options import find_class
+from xvit_det.errors import InputError, suggest
 from xvit_det.hub import find_config, list_models
+from xvit_det.signatures import constructor_arguments
 
 Size = tuple[int, int]
 
@@ -111,7 +111,7 @@ def size_name(size: Size) -> str:
 
 
 def check_name(name: str) -> None:
-    """Raise now, not after the models before it were measured.
+    """Check a name before anything is measured.
 
     Raises:
         InputError: Neither a short name nor a config; the message lists the close ones.
@@ -121,9 +121,8 @@ def check_name(name: str) -> None:
     try:
         find_config(name)
     except InputError:
-        short = [*OURS, *PEERS]
-        close = difflib.get_close_matches(name, short + list_models(), n=5, cutoff=0.5)
-        raise InputError(f'no model or config {name!r}; close to it: {", ".join(close or short)}') from None
+        choices = [*OURS, *PEERS, *list_models()]
+        raise InputError(f'no model or config {name!r}; {suggest(name, choices)}') from None
 
 
 def build(name: str, size: Size, **options: Any) -> nn.Module:
@@ -146,8 +145,7 @@ def build(name: str, size: Size, **options: Any) -> nn.Module:
         _import_peers()
     else:
         config, scope = _config_backbone(name)
-    cls = find_class(config['type'], scope)
-    known = constructor_arguments(cls) if cls else None
+    known = constructor_arguments(find_class(config['type'], scope))
     for option in options:
         if known is not None and option not in known:
             raise NotPossible(f'{name} ({config["type"]}) has no option {option}')

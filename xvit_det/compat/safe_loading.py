@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from xvit_det.errors import InputError
+
 
 def _statistic(owner: type, name: str) -> Callable[..., Any]:
     """Stand in for ``getattr``, by which a pickled HistoryBuffer names its methods mean, min, …, and for nothing else.
@@ -17,7 +19,7 @@ def _statistic(owner: type, name: str) -> Callable[..., Any]:
 
     HistoryBuffer()  # the first one fills the table of methods
     if owner is not HistoryBuffer or name not in HistoryBuffer._statistics_methods:
-        raise ValueError(f'the checkpoint asks for {owner!r}.{name}, which is no plain data')
+        raise InputError(f'the checkpoint asks for {owner!r}.{name}, which is no plain data')
     return HistoryBuffer._statistics_methods[name]
 
 

@@ -6,7 +6,6 @@ OpenMMLab merges any key into the config, so ``optim_wraper.optimizer.lr=1e-5`` 
 import inspect
 from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -15,7 +14,8 @@ from mmengine.registry import Registry, root
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from xvit_det.errors import InputError
+from xvit_det.errors import InputError, suggest
+from xvit_det.signatures import constructor_arguments
 
 FREE_DICTS = {'paramwise_cfg', 'metainfo', 'data_prefix', 'default_hooks', 'env_cfg'}
 # What mmengine's Runner and the commands read from the config beside the Runner's own arguments.
@@ -92,13 +92,11 @@ def _check_new_key(cfg: Config, node: dict, where: str, key: str) -> None:
     if known is None or key in known:
         return
     names = sorted({*node, *known} - {'self', 'type'})
-    close = get_close_matches(key, names, n=3, cutoff=0.6)
-    hint = f'did you mean {" or ".join(close)}?' if close else f'known here: {", ".join(names)}'
-    raise InputError(f'--cfg-options: there is no {key!r} in {where or "the config"}; {hint}')
+    raise InputError(f'--cfg-options: there is no {key!r} in {where or "the config"}; {suggest(key, names)}')
 
 
 def _known_arguments(cfg: Config, node: dict, where: str) -> Iterable[str] | None:
-    """Names that may be added to ``node``, the dict at path ``where``; None if any may."""
+    """Names that may be added to ``node``, the dict at path ``where``; ``None`` if any may be."""
     if not where:
         return _top_level_keys()
     if where.endswith('_dataloader'):
@@ -106,8 +104,7 @@ def _known_arguments(cfg: Config, node: dict, where: str) -> Iterable[str] | Non
     if where == 'train_cfg':
         return {'by_epoch', *inspect.signature(EpochBasedTrainLoop.__init__).parameters}
     if node['type']:
-        cls = find_class(node['type'], cfg.get('default_scope'))
-        return None if cls is None else constructor_arguments(cls)
+        return constructor_arguments(find_class(node['type'], cfg.get('default_scope')))
     return ()
 
 
@@ -120,15 +117,4 @@ def find_class(name: Any, scope: str | None) -> Any:
     for registry in vars(root).values():
         if isinstance(registry, Registry) and (found := registry.children.get(scope, registry).get(name)):
             return found
-    return None
-
-
-def constructor_arguments(cls: Any) -> set[str] | None:
-    """Argument names of a class's constructor, following ``**kwargs`` up to its parents; None if any name is taken."""
-    names: set[str] = set()
-    for function in [k.__init__ for k in cls.__mro__ if '__init__' in vars(k)] if inspect.isclass(cls) else [cls]:
-        parameters = inspect.signature(function).parameters
-        names |= {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
-        if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
-            return names
     return None

@@ -40,6 +40,6 @@ def test_figures(index, shapes_of):
             assert model.metadata.flops == count_macs(built, cfg.test_pipeline[2].crop_size), model.name
         assert model.metadata.epochs == cfg.train_cfg.max_epochs
         listed = {PAPER_KEYS[key]: value for result in model.results or [] for key, value in result.metrics.items()}
-        paper = cfg.get('paper', {})
+        paper = cfg.get('paper') or {}
         assert listed == {key: paper[key] for key in PAPER_KEYS.values() if key in paper}, model.name
         assert not paper or 'not measured here' in paper.source

@@ -1,4 +1,4 @@
-"""``--cfg-options key.path=value``: a key that nothing reads is a mistake to report, not a setting to accept.
+"""``--cfg-options key.path=value``, refusing keys that nothing reads.
 
 OpenMMLab merges any key into the config, so ``optim_wraper.optimizer.lr=1e-5`` trains for days at the old rate.
 """
@@ -18,7 +18,7 @@ from xvit_det.errors import InputError, suggest
 from xvit_det.signatures import constructor_arguments
 
 FREE_DICTS = {'paramwise_cfg', 'metainfo', 'data_prefix', 'default_hooks', 'env_cfg'}
-# What mmengine's Runner and the commands read from the config beside the Runner's own arguments.
+# Top-level keys that mmengine's Runner and the commands read beside the Runner's arguments.
 TOP_LEVEL = {
     'activation_checkpointing',
     'compile',
@@ -34,7 +34,7 @@ TOP_LEVEL = {
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """``['key.path=value', ...]`` as a dict, values read by mmengine's rules (numbers, lists, tuples, texts)."""
+    """``['key.path=value', ...]`` as a dict, values parsed as mmengine does (numbers, lists, tuples, strings)."""
     parser = ArgumentParser()
     parser.add_argument('--options', nargs='*', action=DictAction)
     return parser.parse_args(['--options', *pairs]).options
@@ -44,7 +44,7 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
     """Set ``options`` ({dotted key: value}) in ``cfg``.
 
     Raises:
-        InputError: A key is unknown by the rule that the help of ``--cfg-options`` gives.
+        InputError: An unknown key, by the rule in the help of ``--cfg-options``.
     """
     for path in options:
         keys = path.split('.')
@@ -56,8 +56,8 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
 def _check_read_later(key: str) -> None:
     if key not in _top_level_keys():
         raise InputError(
-            f'--cfg-options: {key} is a variable of the config file, already put in where it is used, so that setting '
-            f'it changes nothing; set the keys that use it{" or give --data-root" if key == "data_root" else ""}'
+            f'--cfg-options: {key} is a variable of the config file, whose value is already inserted where it is used, '
+            f'so setting it changes nothing; set the keys that use it{" or --data-root" if key == "data_root" else ""}'
         )
 
 
@@ -73,7 +73,7 @@ def _check_path(cfg: Config, keys: list[str], options: dict[str, Any]) -> None:
             return
         if isinstance(node, (list, tuple)):
             if not key.isdigit() or int(key) >= len(node):
-                raise InputError(f'--cfg-options: {where} is a list of {len(node)}, so {key!r} is no index into it')
+                raise InputError(f'--cfg-options: {where} is a list of {len(node)}, so {key!r} is not an index')
             node = node[int(key)]
             continue
         if not isinstance(node, dict | Config):
@@ -82,7 +82,7 @@ def _check_path(cfg: Config, keys: list[str], options: dict[str, Any]) -> None:
             _check_new_key(cfg, {**node, 'type': options.get(f'{where}.type', node.get('type'))}, where, key)
             return
         if node[key] is None and i + 1 < len(keys):
-            node[key] = ConfigDict()  # merging wants a dict here
+            node[key] = ConfigDict()  # merging needs a dict here
             return
         node = node[key]
 
@@ -109,11 +109,11 @@ def _known_arguments(cfg: Config, node: dict, where: str) -> Iterable[str] | Non
 
 
 def find_class(name: Any, scope: str | None) -> Any:
-    """The class or function that a config names in ``type=``, whichever registry has it, or None."""
+    """The class or function that a config names in ``type=``, from whichever registry has it, or ``None``."""
     if not isinstance(name, str):
         return name
     if scope:
-        import_module(f'{scope}.registry')  # makes the children below
+        import_module(f'{scope}.registry')  # creates the child registries
     for registry in vars(root).values():
         if isinstance(registry, Registry) and (found := registry.children.get(scope, registry).get(name)):
             return found

@@ -1,7 +1,7 @@
-"""Layer-wise learning rates: the deeper a backbone's layer, the closer its rate to the head's.
+"""Layer-wise learning-rate decay: the earlier a backbone's layer, the smaller its learning rate.
 
-A parameter of layer ``i`` of ``n`` trains at ``lr * rate ** (n - 1 - i)``: the stem (layer 0) slowest, the backbone's
-end and everything behind the backbone at the full rate. BEiT introduced it for fine-tuning of pretrained backbones.
+A parameter of layer ``i`` of ``n`` trains at ``lr * rate ** (n - 1 - i)``: the stem (layer 0) slowest, the last layer
+and everything outside the backbone at the full rate. Introduced by BEiT for fine-tuning pretrained backbones.
 """
 
 import math
@@ -13,57 +13,60 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
 
+from xvit_det.errors import InputError, suggest
+
 NORM_LAYERS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
-KNOWN_KEYS = {
+KNOWN_KEYS = (
     'layer_decay_rate',
     'norm_decay_mult',
     'bias_decay_mult',
     'flat_decay_mult',
     'custom_keys',
     'bypass_duplicate',
-}
+)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Optimizer groups with a learning rate for each layer, for detectors and classifiers alike.
+    """One optimizer group per learning rate and weight decay, for detectors and classifiers alike.
 
-    The model's ``backbone`` must have ``get_layer_depth(param_name, prefix) -> (layer_id, num_layers)``, the last
-    layer for names without the prefix. The names (relative to the backbone) that its ``no_weight_decay()`` lists, if it
-    has one, get no weight decay.
+    mmpretrain's ``LearningRateDecayOptimWrapperConstructor`` asks the whole model for a layer's depth, which detectors
+    do not know, and ignores ``lr_mult``. This one asks ``model.backbone``, which must have
+    ``get_layer_depth(param_name, prefix) -> (layer_id, num_layers)``. Parameters listed by the backbone's
+    ``no_weight_decay()``, if it has one, get no weight decay.
 
     Use it as ``optim_wrapper=dict(constructor='LayerDecayOptimWrapperConstructor', paramwise_cfg=dict(...), ...)``
-    with these keys in ``paramwise_cfg``; for weight decay the first that applies counts:
+    with these keys in ``paramwise_cfg``; of the settings for weight decay the first that applies counts:
 
-    - ``layer_decay_rate`` (float): the rate above; by default 1, the same learning rate for all.
-    - ``custom_keys`` (dict): ``{part of a name: dict(lr_mult=, decay_mult=, other settings of the group)}``; the
-      longest matching part counts, and ``lr_mult`` multiplies the layer's learning rate.
-    - ``norm_decay_mult``, ``bias_decay_mult``, ``flat_decay_mult`` (float): factors of the weight decay for norm
+    - ``layer_decay_rate`` (float): The rate above; default 1, the same learning rate for all layers.
+    - ``custom_keys`` (dict): ``{part of a name: dict(lr_mult=, decay_mult=, other group settings)}``; the longest
+      matching part counts, and ``lr_mult`` multiplies the layer's learning rate.
+    - ``norm_decay_mult``, ``bias_decay_mult``, ``flat_decay_mult`` (float): Multipliers of the weight decay of norm
       layers, biases, and all other one-dimensional parameters.
-    - ``bypass_duplicate``: accepted and not needed; a parameter used in two places is always taken once.
+    - ``bypass_duplicate``: Accepted for compatibility; shared parameters are always added once.
 
     Raises:
-        ValueError: a key of ``paramwise_cfg`` is not among these.
-        TypeError: the model has no backbone, or the backbone no ``get_layer_depth``.
+        InputError: An unknown key in ``paramwise_cfg``, or a model whose backbone has no ``get_layer_depth``.
     """
 
     def _validate_cfg(self) -> None:
         super()._validate_cfg()
-        if unknown := sorted(set(self.paramwise_cfg) - KNOWN_KEYS):
-            raise ValueError(f'unknown keys {unknown} in paramwise_cfg; known are {sorted(KNOWN_KEYS)}')
+        for key in self.paramwise_cfg:
+            if key not in KNOWN_KEYS:
+                raise InputError(f'paramwise_cfg has no key {key!r}; {suggest(key, KNOWN_KEYS)}')
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs: Any) -> None:
-        """Append the groups of ``module``, a whole model, to ``params``; parameters with equal settings share one."""
+        """Append the groups of a whole model to ``params``, one for all parameters with equal settings."""
         backbone = getattr(module, 'backbone', None)
         if not hasattr(backbone, 'get_layer_depth'):
-            raise TypeError(
+            raise InputError(
                 f'layer-wise learning rates need a backbone with get_layer_depth(), '
                 f'but that of {type(module).__name__} is {type(backbone).__name__}'
             )
         in_norm = {id(p) for m in module.modules() if isinstance(m, NORM_LAYERS) for p in m.parameters()}
         undecayed = {f'backbone.{name}' for name in getattr(backbone, 'no_weight_decay', set)()}
         groups: dict[str, dict] = {}
-        for name, param in module.named_parameters():  # names a shared parameter once
+        for name, param in module.named_parameters():  # yields a shared parameter once
             if not param.requires_grad:
                 continue
             layer_id, num_layers = backbone.get_layer_depth(name, 'backbone.')  # outside the backbone: the last
@@ -82,7 +85,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         print_log(_summary(params), logger='current')
 
     def _custom_settings(self, name: str) -> dict:
-        """The settings of the longest of ``custom_keys`` found in ``name``, as a copy; empty if none is."""
+        """A copy of the settings of the longest of ``custom_keys`` found in ``name``; empty if there is none."""
         custom_keys = self.paramwise_cfg.get('custom_keys', {})
         found = [key for key in sorted(custom_keys) if key in name]
         return dict(custom_keys[max(found, key=len)]) if found else {}

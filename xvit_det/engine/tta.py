@@ -1,4 +1,4 @@
-"""A model for test-time augmentation that keeps masks: boxes of all views are merged by NMS."""
+"""Test-time augmentation for instance segmentation: mmdet's model merges boxes by NMS but drops the masks."""
 
 import torch
 from mmengine.registry import MODELS
@@ -6,7 +6,7 @@ from mmengine.structures import InstanceData
 
 
 def register_instance_tta() -> None:
-    """Register InstanceTTAModel, here and not at import because its base needs mmdet."""
+    """Register ``InstanceTTAModel``; not at import, because its base class needs mmdet."""
     if 'InstanceTTAModel' in MODELS:
         return
     from mmcv.ops import batched_nms
@@ -15,7 +15,7 @@ def register_instance_tta() -> None:
 
     @MODELS.register_module()
     class InstanceTTAModel(DetTTAModel):
-        """mmdet's merging of boxes, with the masks carried along and mirrored back."""
+        """Merges boxes as mmdet does, keeping each box's mask, flipped back for flipped views."""
 
         def _merge_single_sample(self, data_samples: list[DetDataSample]) -> DetDataSample:
             views = [sample.pred_instances for sample in data_samples]
@@ -28,7 +28,7 @@ def register_instance_tta() -> None:
             found, keep = batched_nms(boxes, scores, labels, dict(self.tta_cfg.nms))
             found, keep = found[: self.tta_cfg.max_per_img], keep[: self.tta_cfg.max_per_img]
             result = InstanceData(bboxes=found[:, :4], scores=found[:, 4], labels=labels[keep])
-            if 'masks' in views[0]:  # (n, H, W) in the original image, mirrored for a mirrored view
+            if 'masks' in views[0]:  # (n, H, W) in the original image, flipped for a flipped view
                 masks = [v.masks.flip(-1) if m['flip'] else v.masks for v, m in zip(views, metas, strict=True)]
                 result.masks = torch.cat(masks)[keep]
             merged.pred_instances = result

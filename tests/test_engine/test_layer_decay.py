@@ -122,7 +122,7 @@ def test_detectors_and_classifiers(scope):
 
 
 def test_mistakes():
-    with pytest.raises(InputError, match="no key 'layer_decay'; choices: layer_decay_rate, norm"):
+    with pytest.raises(InputError, match="needs layer_decay_rate, but has only .'layer_decay'"):
         settings(Model(), layer_decay=0.5)
     model = Model()
     model.backbone = nn.Linear(2, 2)

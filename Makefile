@@ -15,13 +15,15 @@ PYTHON ?= $(firstword $(shell for p in python3 python3.12 python3.11 python3.10;
 demo: setup
 	$(ENV)/bin/python -m xvit_det demo
 
-# One thread: the tests' models are small, and several processes with several OpenMP threads each wait for one another.
+# One process per core, one thread in each: the tests' models are small, and OpenMP threads would wait for one another.
 test: setup
-	OMP_NUM_THREADS=1 $(ENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(ENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 lint: setup
 	$(ENV)/bin/ruff check .
 	$(ENV)/bin/ruff format --check .
+	$(ENV)/bin/lint-imports --no-logo
+	$(ENV)/bin/mypy
 
 setup:
 	@$(PYTHON) tools/setup_env.py --stack $(STACK)

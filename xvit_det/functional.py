@@ -108,7 +108,7 @@ def adapt_rows(rows: Tensor, grid: tuple[int, int], num_prefix: int, keep_sum: b
     for prefix in (0, 1):
         number = len(rows) - prefix
         side = math.isqrt(max(number, 0))
-        known = tuple(grid) if number == grid[0] * grid[1] else (side, side)
+        known = grid if number == grid[0] * grid[1] else (side, side)
         if number >= 1 and prefix >= num_prefix and known[0] * known[1] == number:
             scale = number / (grid[0] * grid[1]) if keep_sum else 1.0
             return torch.cat((rows[prefix - num_prefix : prefix], scale * resample_rows(rows[prefix:], known, grid)))

@@ -4,7 +4,7 @@ The detector is mmdet's own, with narrower layers and fewer anchors, proposals a
 """
 
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
-custom_imports = dict(imports=['xvit_det', 'xvit_det.datasets.shapes'], allow_failed_imports=False)
+custom_imports = dict(imports=['xvit_det', 'xvit_det.datasets.shapes.dataset'], allow_failed_imports=False)
 default_scope = 'mmdet'
 
 num_classes = 6

@@ -11,7 +11,8 @@ from mmengine.registry import MODELS
 
 import xvit_det
 from xvit_det import count_parameters, hub
-from xvit_det.analysis.paper_tables import main, rows, to_markdown
+from xvit_det.analysis.paper_tables import rows, to_markdown
+from xvit_det.cli.paper_tables import main
 
 REPO = Path(__file__).resolve().parents[2]
 COUNTS = json.loads((REPO / 'tests' / 'data' / 'vix_counts.json').read_text())

@@ -1,4 +1,4 @@
-"""Pointing a config at another folder, whatever wraps its data sets."""
+"""Pointing a config at another folder, whatever wraps its datasets."""
 
 from pathlib import Path
 
@@ -63,5 +63,5 @@ def test_folder_of_a_fixed_name_or_its_parent(tmp_path, monkeypatch, name):
 
 def test_data_set_without_root(tmp_path):
     cfg = Config(dict(train_dataloader=dict(dataset=coco('a'))))
-    with pytest.raises(InputError, match='train data set CocoDataset has no data_root'):
+    with pytest.raises(InputError, match='train dataset CocoDataset has no data_root'):
         set_data_root(cfg, str(tmp_path))

@@ -1,4 +1,4 @@
-"""Which new keys ``--cfg-options`` takes; tests/test_tools/test_wrong_input.py has those that it refuses."""
+"""Which new keys ``--cfg-options`` takes; tests/test_cli/test_wrong_input.py has those that it refuses."""
 
 import pytest
 from mmengine.config import Config

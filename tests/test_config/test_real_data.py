@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from argparse import Namespace
 
 import pytest
 from mmengine.config import Config
@@ -15,8 +14,7 @@ from xvit_det.config.load import load_config
 
 def checked(name: str, data_root: str) -> tuple[Config, dict[str, int]]:
     """The config as the commands load it, and what the check of its data returns."""
-    options = dict(cfg_options=None, work_dir=None, launcher='none', local_rank=0)
-    cfg = load_config(Namespace(config=name, data_root=data_root, **options))
+    cfg = load_config(name, data_root=data_root)
     return cfg, check_data(cfg, ('train', 'val', 'test'))
 
 

@@ -17,6 +17,7 @@ from mmengine.registry import DATASETS, METRICS
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+import xvit_det.datasets.shapes.dataset  # noqa: F401  (registers it)
 from xvit_det import InputError
 from xvit_det.cli.shapes import main
 from xvit_det.datasets.shapes import CLASSES, ShapesSpec, annotation_file, ensure_shapes, image_folder
@@ -169,7 +170,7 @@ def test_folder_of_other_scenes_is_not_reused(folder):
 
 def test_foreign_folder_is_left_alone(tmp_path):
     (tmp_path / 'holiday.jpg').write_text('mine')
-    with pytest.raises(InputError, match='no Shapes folder'):
+    with pytest.raises(InputError, match='not a Shapes folder'):
         ensure_shapes(tmp_path, SPEC)
     assert [p.name for p in tmp_path.iterdir()] == ['holiday.jpg']
 
@@ -229,7 +230,7 @@ def test_command_says_what_is_wrong(folder, capsys):
     assert 'holds other Shapes' in capsys.readouterr().err
 
 
-# The mmdet data set
+# The mmdet dataset
 
 
 def _dataset(folder, split, **kwargs):

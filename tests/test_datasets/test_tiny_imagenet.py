@@ -33,7 +33,7 @@ def test_wrong_split_and_missing_files(tiny_imagenet_folder):
     with pytest.raises(InputError, match="train, val, not 'test'"):
         build(tiny_imagenet_folder, 'test')
     (tiny_imagenet_folder / 'tiny-imagenet-200' / 'wnids.txt').unlink()
-    with pytest.raises(InputError, match='not Tiny ImageNet in its own layout: no .*wnids.txt'):
+    with pytest.raises(InputError, match='not an unpacked Tiny ImageNet: no .*wnids.txt'):
         build(tiny_imagenet_folder)
 
 

@@ -1,7 +1,7 @@
 """What is installed and what works here, for ``xvit-det env`` and bug reports.
 
-It says which distribution provides each module, whether torch and torchvision fit together, where mmcv's ops come from,
-what devices there are, and for each feature whether it works here and, if not, what to do.
+It lists which distribution provides each module, whether torch and torchvision match, where mmcv's ops come from, which
+devices there are, and for each feature whether it works here and, if not, what to do.
 """
 
 import importlib
@@ -51,7 +51,7 @@ class Report:
 
 
 def providers() -> dict[str, list[str]]:
-    """For each module of interest, the installed distributions whose files hold it, as ``name version``."""
+    """The installed distributions that contain each module of interest, as ``name version``."""
     found: dict[str, set[str]] = {name: set() for name in (*FAMILY, *LIBRARIES)}
     for distribution in distributions():
         for name in found.keys() & {file.parts[0] for file in distribution.files or ()}:
@@ -60,7 +60,7 @@ def providers() -> dict[str, list[str]]:
 
 
 def family_warnings(modules: dict[str, list[str]]) -> list[str]:
-    """Warn where both OpenMMLab families, or two distributions of one module, are installed over each other."""
+    """Warn if both OpenMMLab families, or two distributions of one module, are installed over each other."""
     messages = []
     installed = {d.split()[0] for name in FAMILY for d in modules[name]}
     onedl = sorted(d for d in installed if d.startswith('onedl'))
@@ -81,17 +81,17 @@ def family_warnings(modules: dict[str, list[str]]) -> list[str]:
 def attempt(action: Callable[[], str], remedy: str) -> Verdict:
     """Run an action that returns what it found; an exception makes the feature unavailable."""
     try:
-        # The packages remark on optional parts that are not there.
+        # The packages print remarks about missing optional parts.
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter('ignore')
             return Verdict(True, action())
-    except Exception as error:  # whatever a broken installation raises belongs into the report
+    except Exception as error:  # whatever a broken installation raises belongs in the report
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return Verdict(False, f'{reason} -> {remedy}')
 
 
 def torchvision_works() -> str:
-    """Call an operator: a torchvision built for another torch imports its Python part all the same."""
+    """Call an operator: importing torchvision succeeds even if it was built for another torch."""
     import torchvision
 
     torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
@@ -99,16 +99,16 @@ def torchvision_works() -> str:
 
 
 def ops_work() -> str:
-    """Run mmcv's NMS, whoever serves it."""
+    """Run mmcv's NMS, whichever library implements it."""
     ops = importlib.import_module('mmcv.ops')
     ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
-    path = importlib.import_module('mmcv._ext').__file__
+    path = str(importlib.import_module('mmcv._ext').__file__)
     compiled = path.endswith(tuple(EXTENSION_SUFFIXES))
     return f'compiled, {path}' if compiled else 'served by torchvision (rarer ops need `make setup-compiled`)'
 
 
 def models_of(package: str) -> Callable[[], str]:
-    """An action that imports all that a package's configs name and counts the registered models."""
+    """An action that imports everything a package's configs may name and counts the registered models."""
 
     def action() -> str:
         for part in ('datasets', 'evaluation', 'models'):
@@ -139,7 +139,7 @@ def package_version() -> str:
 
 
 def collect() -> Report:
-    """Look at everything; takes some seconds, as it imports what is installed."""
+    """Inspect everything. It takes some seconds, because it imports what is installed."""
     found = providers()
     report = Report(
         system={'Python': f'{platform.python_version()} at {sys.executable}', 'System': platform.platform()},
@@ -166,7 +166,7 @@ def collect() -> Report:
         has_gpu, 'with --amp' if has_gpu else 'needs a GPU; --amp is ignored on a CPU'
     )
     fast = has_gpu and kernels.usable(torch.empty(1, device='cuda'))
-    needs = 'PyTorch does without; they need an NVIDIA GPU (Ampere or newer), Triton and a C compiler'
+    needs = 'not needed: PyTorch takes their place; they need an NVIDIA GPU (Ampere or newer), Triton and a C compiler'
     if not kernels.SWITCHED_ON:
         needs = 'switched off by XVIT_DET_TRITON=0'
     features['Triton kernels'] = Verdict(fast, 'in inference on the GPU' if fast else needs)

@@ -46,14 +46,14 @@ def model_row(name: str) -> ModelRow:
     """Build and count the model of one config."""
     cfg = Config.fromfile(find_config(name))
     model = build_shapes(cfg)
-    size = input_size(cfg)
+    backbone, size = model.get_submodule('backbone'), input_size(cfg)
     return ModelRow(
         name=name,
-        backbone=type(model.backbone).__name__,
+        backbone=type(backbone).__name__,
         parameters=count_parameters(model),
-        backbone_parameters=count_parameters(model.backbone),
+        backbone_parameters=count_parameters(backbone),
         size=size,
-        macs=count_macs(model.backbone, size),
+        macs=count_macs(backbone, size),
     )
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: options, how errors are shown, and how processes part."""
+"""What the commands share: options, and how errors are shown."""
 
 import functools
 import os
@@ -14,12 +14,12 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 OPTIONS_HELP = """
 --cfg-options takes KEY=VALUE pairs; KEY is a path into the config such as model.backbone.drop_path_rate or
-train_dataloader.dataset.pipeline.0.type. A key must exist in the config and be read after the file (its variables, such
-as data_root or train_pipeline, are not: they have done their work by then), except that new keys are taken
-  * in a dict with `type`, if the constructor of that class has an argument of this name,
+train_dataloader.dataset.pipeline.0.type. A key must exist in the config and be read after the file (variables of the
+file, such as data_root or train_pipeline, are not: they have already been used), except that new keys are accepted
+  * in a dict with a type, if the constructor of that class has an argument of this name,
   * at the top level and in data loaders, if mmengine's Runner or torch's DataLoader knows the name,
   * below a value that is None or new, and in dicts whose keys are free: paramwise_cfg, metainfo, data_prefix,
-    default_hooks, env_cfg, and below `_delete_=True`.
+    default_hooks, env_cfg, and below _delete_=True.
 Anything else is reported with the closest names. List values: KEY="[a,b]" or KEY=a,b; a list's element: KEY.0=a.
 """
 
@@ -47,9 +47,9 @@ def command(run: Callable[..., None]) -> Callable[..., None]:
 
 
 def program(name: str) -> str:
-    """How the user called this command: ``xvit-det train``, or a file of ``tools/``."""
+    """How the user called this command: ``xvit-det paper-tables``, or ``paper_tables.py`` in ``tools/``."""
     called = Path(sys.argv[0]).name
-    return called if called == f'{name}.py' else f'xvit-det {name}'
+    return called if called == f'{name.replace("-", "_")}.py' else f'xvit-det {name}'
 
 
 def make_parser(name: str, description: str, epilog: str = '') -> ArgumentParser:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO, TextIOBase
 from pathlib import Path
+from typing import Any
 
-import cv2
+import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -25,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from xvit_det.config.data_paths import set_data_root
 from xvit_det.config.launch import join_cpu_group
+from xvit_det.datasets.shapes import ShapesSpec, ensure_shapes
 from xvit_det.engine.amp import cpu_computes_bfloat16
 from xvit_det.hub import find_config
 from xvit_det.visualization.curves import draw_curve
@@ -90,9 +92,6 @@ def _config(args: Namespace, console: Console) -> Config:
     if args.processes > 1:
         join_cpu_group(cfg)
         cfg.train_dataloader.batch_size //= args.processes
-    # Not at the top of the file: mmdet prints while it is imported, and by now that goes into the log.
-    from xvit_det.datasets.shapes import ShapesSpec, ensure_shapes
-
     scenes = dict(seed=args.seed)
     if args.images:
         scenes |= dict(num_train=args.images, num_val=max(4, args.images // 8))
@@ -102,7 +101,7 @@ def _config(args: Namespace, console: Console) -> Config:
         console.print(f'Drawing {spec.num_train} + {spec.num_val} scenes into {folder}')
     if is_main_process():
         ensure_shapes(folder, spec)
-    barrier()  # the scenes are there for all
+    barrier()  # from here on the scenes exist for all processes
     set_data_root(cfg, str(folder))
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.dataset.update(scenes)
@@ -126,7 +125,7 @@ def _output_into(log: Path) -> Iterator[None]:
 
 
 class _Appender(TextIOBase):
-    """A text stream into a file that needs no closing: mmengine's logger keeps the stream it found at its start."""
+    """A text stream that opens its file for each write: mmengine's logger keeps the stream it was created with."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -166,11 +165,11 @@ class _Watch(Hook):
         self.start = time.monotonic()
         self.task = self.progress.add_task('', total=runner.max_iters, loss='')
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: dict[str, Any]) -> None:
         self.losses.append((runner.iter + 1, float(outputs['loss'])))
         self.progress.update(self.task, advance=1, loss=f'{self.losses[-1][1]:.2f}')
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
         # Without a single prediction, as early in training, CocoMetric returns nothing at all.
         self.metrics = {'bbox_mAP': 0.0, 'segm_mAP': 0.0}
         self.metrics |= {name.removeprefix('coco/'): float(value) for name, value in metrics.items()}
@@ -217,7 +216,7 @@ def _draw_scenes(runner: Runner, path: Path) -> None:
     coco = COCO(dataset.ann_file)
     images, truths, predictions = [], [], []
     for result in results:
-        images.append(cv2.imread(result.img_path)[..., ::-1])
+        images.append(mmcv.imread(result.img_path, channel_order='rgb'))
         annotations = coco.imgToAnns[result.img_id]
         corners = np.array([a['bbox'] for a in annotations], float).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]

@@ -20,7 +20,7 @@ def main(argv: Arguments = None) -> None:
     Raises:
         SystemExit: With status 1 if a count differs from the paper's figure by anything but the known misprint.
     """
-    parser = make_parser('paper_tables', 'Count the models of the Vision Xformers tables beside the figures printed.')
+    parser = make_parser('paper-tables', 'Count the models of the Vision Xformers tables beside the figures printed.')
     parser.add_argument('--markdown', action='store_true', help='print Markdown')
     args = parser.parse_args(argv)
     from xvit_det.analysis.paper_tables import rows, to_markdown

@@ -1,4 +1,4 @@
-"""mmengine's Runner, with few lines on the screen that say what happens; the log file keeps all of OpenMMLab's."""
+"""mmengine's Runner with a short screen output; the log file keeps everything that OpenMMLab prints."""
 
 import logging
 from pathlib import Path
@@ -59,14 +59,14 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def train(cfg: Config, images: dict[str, int]) -> None:
-    """Train as the config says, and say first what, on what and where to.
+    """Train as the config says, after one line that says what, on what and where.
 
     Args:
         cfg: A config from :func:`xvit_det.config.load.load_config`.
         images: Number of images by split, as far as it is known.
 
     Raises:
-        InputError: The checkpoint to start from does not fit the model, or a data set has to be downloaded and cannot.
+        InputError: The checkpoint to start from does not fit the model, or a dataset has to be downloaded and cannot.
     """
     runner = build_runner(cfg)
     _check_start(runner, cfg)
@@ -74,7 +74,7 @@ def train(cfg: Config, images: dict[str, int]) -> None:
     try:
         runner.train()
     except URLError as error:
-        raise InputError(f'a data set wants to be downloaded, which failed ({error}); use --data-root DIR') from error
+        raise InputError(f'a dataset could not be downloaded ({error}); use --data-root DIR') from error
 
 
 def _check_start(runner: Runner, cfg: Config) -> None:
@@ -121,7 +121,9 @@ def evaluate(cfg: Config, checkpoint: str, out: str | None = None) -> dict[str, 
 
 
 def _dump_into(runner: Runner, path: str) -> None:
-    dump = DumpResults
+    dump: type[DumpResults] = DumpResults
     if runner.cfg.get('default_scope') == 'mmdet':
-        from mmdet.evaluation import DumpDetResults as dump
+        from mmdet.evaluation import DumpDetResults
+
+        dump = DumpDetResults
     runner.test_evaluator.metrics.append(dump(out_file_path=path))  # last: it changes the predictions it is given

@@ -1,14 +1,13 @@
-"""``xvit-det shapes OUT``: write the Shapes data set as a COCO folder."""
+"""``xvit-det shapes OUT``: write the Shapes dataset as a COCO folder."""
 
 from xvit_det.cli.common import Arguments, command, make_parser
+from xvit_det.datasets.shapes import ShapesSpec, ensure_shapes
 
 
 @command
 def main(argv: Arguments = None) -> None:
     """Run the command with the arguments ``argv``, by default those of the process."""
-    from xvit_det.datasets.shapes.folder import ShapesSpec, ensure_shapes
-
-    parser = make_parser('shapes', 'Write the Shapes data set as a COCO folder.')
+    parser = make_parser('shapes', 'Write the Shapes dataset as a COCO folder.')
     parser.add_argument('folder', metavar='OUT', help='the COCO folder to write')
     parser.add_argument('--images', type=int, default=ShapesSpec.num_train, help='training images (%(default)s)')
     parser.add_argument('--val-images', type=int, default=ShapesSpec.num_val, help='validation images (%(default)s)')

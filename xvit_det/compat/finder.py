@@ -42,22 +42,27 @@ class _CallAfterImport(MetaPathFinder):
     def __init__(self, name: str, action: Callable[[], None]) -> None:
         self.name = name
         self.action = action
+        self.searching = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != self.name:
+        if fullname != self.name or self.searching:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(fullname)
+        self.searching = True  # the other finders' turn
+        try:
+            spec = find_spec(fullname)
+        finally:
+            self.searching = False
         if spec is not None and spec.loader is not None:
             run_code = spec.loader.exec_module
 
             def run_and_call(module: ModuleType) -> None:
+                sys.meta_path.remove(self)
                 run_code(module)
                 self.action()
 
-            spec.loader.exec_module = run_and_call
+            spec.loader.exec_module = run_and_call  # type: ignore[method-assign]
         return spec
 
 

@@ -1,7 +1,7 @@
-"""Looking at the data before training starts, because OpenMMLab finds a wrong folder late and wrong names never.
+"""Check the data before training starts: OpenMMLab notices a wrong folder late and wrong class names never.
 
-mmdet drops every category whose name its config does not list, shifting the labels of the rest, and meets a missing
-image when it is that image's turn.
+mmdet drops every category whose name the config does not list, which shifts the labels of the others, and fails on a
+missing image only when the sampler reaches it.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from xvit_det.config.data_paths import dataset_configs, metric_configs, resolve
 from xvit_det.config.options import find_class
 from xvit_det.errors import InputError
 
-# Parts of a model whose num_classes is no business of the data set's.
+# Parts of a model whose num_classes does not follow the dataset's.
 OTHER_CLASSES = ('backbone', 'neck', 'rpn_head', 'semantic_head', 'teacher', 'init_cfg')
 
 
@@ -26,7 +26,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
     """Check files, class names and the model's number of classes for ``splits`` ('train', 'val', 'test').
 
     Returns:
-        Number of images by split, for the splits that say it in an annotation file.
+        Number of images per split, for the splits that have an annotation file.
 
     Raises:
         InputError: a file, folder or image is missing or damaged, or names and numbers of classes disagree.
@@ -34,7 +34,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
     _check_files(cfg, splits)
     counts: dict[str, int] = defaultdict(int)
     files: dict[str, dict] = {}
-    summed: set[str] = set()  # all splits are in the same folder
+    summed: set[str] = set()  # folders; all splits are in the same one
     for split in splits:
         for dataset in dataset_configs(cfg, split):
             cls = find_class(dataset.get('type'), cfg.get('default_scope'))
@@ -51,26 +51,26 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
                     _check_sums(folder, cls)
                     summed.add(folder)
             if classes:
-                _check_num_classes(cfg.model, len(classes), f'the {split} data set has')
+                _check_num_classes(cfg.model, len(classes), f'the {split} dataset has')
     return dict(counts)
 
 
 def _check_files(cfg: Config, splits: Sequence[str]) -> None:
-    """Report everything of the data that is missing at once, not one item a run."""
+    """Report everything that is missing at once, not one item per run."""
     needed = {path: what for split in splits for path, what in _needed_paths(cfg, split)}
     missing = [f'{path} ({what})' for path, what in needed.items() if '://' not in path and not os.path.exists(path)]
     if missing:
         roots = {str(d.get('data_root')) for s in splits for d in dataset_configs(cfg, s) if d.get('data_root')}
         raise InputError(
-            f'the data that this config expects in {" and ".join(sorted(roots)) or "its data sets"} is not there: '
+            f'the data that this config expects in {" and ".join(sorted(roots)) or "its datasets"} is not there: '
             f'missing {", ".join(missing)}; give the folder that has them with --data-root DIR '
             '(`make demo` needs no data)'
         )
 
 
 def _needed_paths(cfg: Config, split: str) -> Iterator[tuple[str, str]]:
-    """Paths that must exist before data sets are built, each with what it is. A data set without ``ann_file`` or
-    folders in its config (such as Shapes) sees to its own files."""
+    """Paths that must exist before datasets are built, each with a description. A dataset without ``ann_file`` or
+    folders in its config, such as Shapes, takes care of its own files."""
     for dataset in dataset_configs(cfg, split):
         if dataset.get('backend_args'):  # remote storage
             continue
@@ -98,7 +98,7 @@ def _stands_in_base_folder(dataset: ConfigDict, cls: Any) -> bool:
 
 
 def _required_files(cls: Any) -> dict[str, str | None]:
-    """What a class reads in its ``base_folder``, with MD5 sums if known; CIFAR lists it, Tiny ImageNet without sums."""
+    """Files that a class reads in its ``base_folder``, with MD5 sums if known (CIFAR: yes, Tiny ImageNet: no)."""
     return dict([*cls.train_list, *cls.test_list]) if hasattr(cls, 'train_list') else dict.fromkeys(cls.required_files)
 
 
@@ -106,7 +106,7 @@ def _check_sums(folder: str, cls: Any) -> None:
     for name, md5 in _required_files(cls).items():
         path = Path(folder, name)
         if md5 and hashlib.md5(path.read_bytes()).hexdigest() != md5:
-            raise InputError(f'{path} is damaged: its MD5 sum is not {md5}; unpack {cls.__name__} anew')
+            raise InputError(f'{path} is damaged: its MD5 sum is not {md5}; unpack {cls.__name__} again')
 
 
 def _read_coco(path: str) -> dict:
@@ -117,11 +117,11 @@ def _read_coco(path: str) -> dict:
     absent = [key for key in ('images', 'categories') if key not in content]
     if absent:
         raise InputError(f'{path} is not in COCO format: it has no {" and no ".join(absent)}')
-    return {key: content[key] for key in ('images', 'categories')}  # COCO's annotations take 3 GB
+    return {key: content[key] for key in ('images', 'categories')}  # all of COCO's annotations would take 3 GB
 
 
 def _class_names(dataset: ConfigDict, cls: Any) -> Sequence[str] | None:
-    """The class names that a data set will train with, if its config or its class gives them."""
+    """The class names that a dataset trains with, if its config or its class gives them."""
     names = (dataset.get('metainfo') or {}).get('classes') or dataset.get('classes')
     if isinstance(names, str):
         if not os.path.isfile(names):
@@ -141,12 +141,12 @@ def _check_categories(path: str, categories: list[dict], classes: Sequence[str] 
         raise InputError(
             f"the config's {len(classes)} classes do not match {path}: its {len(in_file)} categories "
             f'{_tuple(in_file)} do not include {_tuple(absent)}; set metainfo=dict(classes={_tuple(in_file)}) in every '
-            f'data set and num_classes={len(in_file)} in every head'
+            f'dataset and num_classes={len(in_file)} in every head'
         )
     ordered = [name for name in in_file if name in classes]
     if ordered != list(classes):
         raise InputError(
-            f'classes must stand in the order of {path}, which mmdet numbers them in: {_tuple(ordered)}, '
+            f'classes must be in the order of {path}, by which mmdet numbers them: {_tuple(ordered)}, '
             f'not {_tuple(classes)}'
         )
 
@@ -157,7 +157,7 @@ def _tuple(names: Sequence[str], most: int = 12) -> str:
 
 
 def _check_images(path: str, images: list[dict], dataset: ConfigDict) -> None:
-    """Every image of the file must exist; folders are listed once instead of asking for 118,000 files singly."""
+    """Every image of the file must exist; folders are listed once instead of looking up 118,000 files one by one."""
     if dataset.get('backend_args') or not images or 'file_name' not in images[0]:
         return
     prefix = dataset.get('data_prefix') or {}

@@ -1,4 +1,4 @@
-"""The data sets that a config names: finding them, and pointing all of them at another folder."""
+"""The datasets of a config: find them, and point all of them at another folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ SPLITS = ('train', 'val', 'test')
 
 
 def dataset_configs(cfg: Config, split: str) -> Iterator[ConfigDict]:
-    """The data sets of a split, those inside wrappers (RepeatDataset, ConcatDataset, ...) rather than the wrappers."""
+    """The datasets of a split; of wrappers (RepeatDataset, ConcatDataset, ...) those inside."""
     yield from _unwrap((cfg.get(f'{split}_dataloader') or {}).get('dataset'))
 
 
@@ -28,7 +28,7 @@ def _unwrap(dataset: Any) -> Iterator[ConfigDict]:
 
 
 def metric_configs(cfg: Config, split: str) -> list[ConfigDict]:
-    """The metrics of a split's evaluator, which a config may give as one dict, a list, or a dict with ``metrics``."""
+    """The metrics of a split's evaluator, given as one dict, a list, or a dict with ``metrics``."""
     evaluator = cfg.get(f'{split}_evaluator') or []
     if isinstance(evaluator, dict) and 'metrics' in evaluator:
         evaluator = evaluator['metrics']
@@ -36,12 +36,12 @@ def metric_configs(cfg: Config, split: str) -> list[ConfigDict]:
 
 
 def set_data_root(cfg: Config, folder: str) -> None:
-    """Point every data set and metric of ``cfg`` at ``folder``, keeping their paths inside it.
+    """Point every dataset and metric of ``cfg`` at ``folder``, keeping their paths inside it.
 
-    Data sets whose files are in a folder of a fixed name, such as CIFAR-10, take that folder or the one that holds it.
+    For datasets with a folder of a fixed name, such as CIFAR-10, give that folder or its parent.
 
     Raises:
-        InputError: the folder does not exist, or a data set's paths are not relative to a ``data_root``.
+        InputError: the folder does not exist, or a dataset's paths are not relative to a ``data_root``.
     """
     if not Path(folder).is_dir():
         raise InputError(f'--data-root: {folder!r} is not a folder')
@@ -50,7 +50,7 @@ def set_data_root(cfg: Config, folder: str) -> None:
         for dataset in dataset_configs(cfg, split):
             old = dataset.get('data_root') or old
             if not old:
-                raise InputError(f'--data-root: the {split} data set {dataset.get("type")} has no data_root to replace')
+                raise InputError(f'--data-root: the {split} dataset {dataset.get("type")} has no data_root to replace')
             _move(dataset, old, folder)
             dataset['data_root'] = _holder(folder, dataset, cfg.get('default_scope'))
         for metric in metric_configs(cfg, split):
@@ -61,14 +61,14 @@ def set_data_root(cfg: Config, folder: str) -> None:
 
 
 def _holder(folder: str, dataset: ConfigDict, scope: str | None) -> str:
-    """``folder``, or its parent if it is itself the ``base_folder`` that the data set's class looks for in there."""
+    """``folder``, or its parent if it is itself the ``base_folder`` that the dataset's class looks for."""
     inside = getattr(find_class(dataset.get('type'), scope), 'base_folder', None)
     path = Path(folder).resolve()
     return str(path.parent) if path.name == inside else folder
 
 
 def _move(node: ConfigDict, old: str, new: str) -> None:
-    """Replace the folder ``old`` by ``new`` in a dict's paths that begin with it."""
+    """Replace the folder ``old`` with ``new`` in a dict's paths that begin with it."""
     for key, value in node.items():
         if isinstance(value, str) and key in ('ann_file', 'img', 'seg', 'data_prefix', 'img_path'):
             if value.startswith(old):
@@ -78,5 +78,5 @@ def _move(node: ConfigDict, old: str, new: str) -> None:
 
 
 def resolve(dataset: ConfigDict, path: str) -> str:
-    """A data set's ``path`` as mmengine finds it: below ``data_root`` unless absolute."""
+    """A dataset's ``path`` as mmengine finds it: below ``data_root`` unless absolute."""
     return str(Path(dataset.get('data_root') or '', path)) if '://' not in path else path

@@ -1,4 +1,4 @@
-"""Joining the other processes of a distributed run, and parting from them."""
+"""Join the other processes of a distributed run, and leave them."""
 
 import gc
 import os
@@ -14,7 +14,7 @@ RANK_VARIABLES = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_
 
 
 def set_launcher(cfg: Config, launcher: str, local_rank: int = 0) -> None:
-    """Join the other processes. mmengine does so with GPUs only; without, it is done here, over gloo.
+    """Join the other processes. mmengine does this with GPUs only; without them it is done here, over gloo.
 
     Args:
         cfg: Changed in place.
@@ -53,7 +53,7 @@ def join_cpu_group(cfg: Config) -> None:
 
 
 def leave_group() -> None:
-    """Part from the other processes together, the model's part in the group gone first; gloo aborts otherwise."""
+    """Leave the group together with the other processes, once DDP holds no reference to it; gloo aborts otherwise."""
     if torch.distributed.is_initialized():
         gc.collect()
         torch.distributed.barrier()

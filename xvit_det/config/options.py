@@ -1,6 +1,7 @@
 """``--cfg-options key.path=value``, refusing keys that nothing reads.
 
-OpenMMLab merges any key into the config, so ``optim_wraper.optimizer.lr=1e-5`` trains for days at the old rate.
+OpenMMLab merges any key into the config, so the typo ``optim_wraper.optimizer.lr=1e-5`` would train for days at the old
+learning rate.
 """
 
 import inspect

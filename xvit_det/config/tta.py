@@ -1,4 +1,4 @@
-"""Test-time augmentation by mirroring: every image is seen twice and the predictions are merged."""
+"""Test-time augmentation by flipping: predictions on an image and its mirror image are merged."""
 
 from copy import deepcopy
 
@@ -15,11 +15,11 @@ MIRROR = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
 def use_tta(cfg: Config) -> None:
     """Wrap the model and replace the test pipeline by the config's ``tta_model`` and ``tta_pipeline``.
 
-    What the config does not have is made here: the test pipeline with and without mirroring, and a model that
-    averages class scores (mmpretrain) or merges boxes with their masks by NMS (mmdet, whose own merges boxes only).
+    What the config lacks is added: the test pipeline with and without flipping, and a model that averages class scores
+    (mmpretrain) or merges boxes and their masks by NMS (mmdet's own merges boxes only).
 
     Raises:
-        InputError: the test pipeline does not end in a Pack… step, where the default would put the mirroring.
+        InputError: the test pipeline does not end in a Pack… step, before which the flip would go.
     """
     if 'tta_model' not in cfg:
         cfg.tta_model = _default_model(cfg)
@@ -36,7 +36,7 @@ def _default_model(cfg: Config) -> dict:
     if cfg.get('default_scope') == 'mmpretrain':
         return dict(type='AverageClsScoreTTA')
     register_instance_tta()
-    print_log('Test-time augmentation: boxes of both views merged by NMS; each keeps the mask of its own view.')
+    print_log('Test-time augmentation: boxes of both views are merged by NMS, each with the mask of its own view.')
     return dict(type='InstanceTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
 
 
@@ -48,6 +48,6 @@ def _mirrored(pipeline: list) -> list:
     if pack['type'] == 'PackDetInputs':
         keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
         pack['meta_keys'] = keys
-    loading = [step for step in pipeline if step['type'] == 'LoadAnnotations']  # boxes to mirror: not needed
+    loading = [step for step in pipeline if step['type'] == 'LoadAnnotations']  # not needed
     pipeline = [step for step in pipeline if step not in loading]
     return [*pipeline, dict(type='TestTimeAug', transforms=[MIRROR, [pack]])]

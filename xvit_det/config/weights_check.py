@@ -1,4 +1,4 @@
-"""Checkpoints given on the command line: read without running their code, and refused when of another model."""
+"""Compare a checkpoint with the model before it is loaded, without running code that it may contain."""
 
 from mmengine.logging import print_log
 from torch import nn
@@ -8,19 +8,19 @@ from xvit_det.errors import InputError
 
 
 def check_checkpoint(model: nn.Module, path: str, complete: bool = True) -> None:
-    """Compare a checkpoint's weights with a model's, before mmengine loads what fits and goes on without the rest.
+    """Compare a checkpoint's weights with a model's: mmengine would load what fits and silently go on without the rest.
 
     Args:
         model: The built model; wrappers that keep it in ``module`` (DDP, test-time augmentation) are looked through.
         path: File or http(s) address of the checkpoint.
-        complete: Whether all of the model's weights must be in it, as for testing and resuming; otherwise one will do,
-            as for fine-tuning from another task.
+        complete: Whether it must have all of the model's weights, as for testing and resuming. Otherwise one is enough,
+            as for fine-tuning on another task.
 
     Raises:
         InputError: The file is missing or unreadable, or of another architecture.
     """
     while hasattr(model, 'module'):
-        model = model.module
+        model = model.get_submodule('module')
     given = {name.removeprefix('module.'): tensor.shape for name, tensor in read_state_dict(path).items()}
     own = {name: tensor.shape for name, tensor in model.state_dict().items()}
     missing = [name for name in own if name not in given]

@@ -1,4 +1,5 @@
-"""Data sets of this package. A config names the module of the one that it needs in ``custom_imports``.
+"""Datasets of this package. A config names the module of the one that it needs in ``custom_imports``.
 
-``xvit_det.datasets.shapes`` needs mmdet, ``xvit_det.datasets.tiny_imagenet`` needs mmpretrain; this one needs neither.
+``xvit_det.datasets.shapes.dataset`` needs mmdet and ``xvit_det.datasets.tiny_imagenet`` needs mmpretrain; this one
+needs neither.
 """

@@ -1,4 +1,4 @@
-"""Tiny ImageNet as a data set of mmpretrain, for ``type='TinyImageNet'`` in a config."""
+"""Tiny ImageNet as an mmpretrain dataset, for ``type='TinyImageNet'`` in a config."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,10 +14,10 @@ WNIDS, WORDS, VAL_LABELS = 'wnids.txt', 'words.txt', 'val/val_annotations.txt'
 
 @DATASETS.register_module()
 class TinyImageNet(BaseDataset):
-    """Pictures of 64x64 pixels of 200 ImageNet classes, in the layout of their archive.
+    """Images of 64x64 pixels of 200 ImageNet classes, in the layout of their archive.
 
-    ``tiny-imagenet-200/`` holds ``wnids.txt`` (a class on each line, numbered in this order), ``words.txt`` (what they
-    are called), ``train/<wnid>/images/``, ``val/images/`` and ``val/val_annotations.txt``. The test split has no labels
+    ``tiny-imagenet-200/`` holds ``wnids.txt`` (one class per line, numbered in this order), ``words.txt`` (their
+    names), ``train/<wnid>/images/``, ``val/images/`` and ``val/val_annotations.txt``. The test split has no labels
     and is not read. Folders with fewer classes work.
 
     Args:
@@ -26,7 +26,7 @@ class TinyImageNet(BaseDataset):
         **kwargs: As for mmpretrain's ``BaseDataset``.
 
     Raises:
-        InputError: An unknown split, a folder in which something is missing, or classes that it does not list.
+        InputError: An unknown split, a file or folder is missing, or a class is not listed.
     """
 
     base_folder: ClassVar[str] = 'tiny-imagenet-200'
@@ -40,7 +40,7 @@ class TinyImageNet(BaseDataset):
         super().__init__(ann_file='', data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Name every picture with its label.
+        """List every image with its label.
 
         Returns:
             ``dict(img_path=..., gt_label=...)`` for each, in the order of the classes or of the annotation file.
@@ -50,7 +50,7 @@ class TinyImageNet(BaseDataset):
             names = dict(line.split('\t', 1) for line in self._lines(WORDS))
             labelled = list(self._labelled(label))
         except OSError as error:
-            raise InputError(f'{self.folder} is not Tiny ImageNet in its own layout: no {error.filename}') from None
+            raise InputError(f'{self.folder} is not an unpacked Tiny ImageNet: no {error.filename}') from None
         unknown = sorted({wnid for _, wnid in labelled} - set(label))
         if unknown:
             raise InputError(f'{self.folder}/{VAL_LABELS} names classes that {WNIDS} does not: {", ".join(unknown)}')
@@ -58,7 +58,7 @@ class TinyImageNet(BaseDataset):
         return [dict(img_path=str(path), gt_label=label[wnid]) for path, wnid in labelled]
 
     def _labelled(self, wnids: Iterable[str]) -> Iterator[tuple[Path, str]]:
-        """Every picture of the split with its class."""
+        """Every image of the split with its class."""
         if self.split == 'train':
             for wnid in wnids:
                 for path in sorted((self.folder / 'train' / wnid / 'images').iterdir()):

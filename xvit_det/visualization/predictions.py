@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 
 @dataclass
 class Instances:
-    """What is known about the things in one image, annotated or predicted.
+    """The annotated or predicted objects of one image.
 
     Args:
         boxes: (N, 4) as x1, y1, x2, y2 in pixels.
         masks: (N, H, W) of bool.
         labels: (N,) class numbers.
         scores: (N,) from 0 to 1, or None for annotations.
-        crowds: (N,) of bool: regions of many things that need not be found one by one. None for predictions.
+        crowds: (N,) of bool: regions of many objects that need not be detected one by one. None for predictions.
     """
 
     boxes: np.ndarray

@@ -33,9 +33,9 @@ def ms_deform_attn_backward(
     grad_weights: Tensor,
     im2col_step: int,
 ) -> None:
-    inputs = [x.detach().requires_grad_() for x in (value, locations, weights)]
+    value, locations, weights = inputs = [x.detach().requires_grad_() for x in (value, locations, weights)]
     with torch.enable_grad():
-        output = ms_deform_attn_forward(inputs[0], shapes, level_starts, *inputs[1:], im2col_step)
+        output = ms_deform_attn_forward(value, shapes, level_starts, locations, weights, im2col_step)
     grads = torch.autograd.grad(output, inputs, grad_output)
     for buffer, grad in zip((grad_value, grad_locations, grad_weights), grads, strict=True):
         buffer.copy_(grad)

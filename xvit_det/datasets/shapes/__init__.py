@@ -1,7 +1,6 @@
-"""Shapes: the built-in data set of drawn scenes, a true COCO folder written on first use."""
+"""Shapes: the built-in dataset of drawn scenes, a true COCO folder written on first use."""
 
-from xvit_det.datasets.shapes.dataset import ShapesDataset
 from xvit_det.datasets.shapes.drawing import CLASSES, PALETTE
 from xvit_det.datasets.shapes.folder import ShapesSpec, annotation_file, ensure_shapes, image_folder
 
-__all__ = ['CLASSES', 'PALETTE', 'ShapesDataset', 'ShapesSpec', 'annotation_file', 'ensure_shapes', 'image_folder']
+__all__ = ['CLASSES', 'PALETTE', 'ShapesSpec', 'annotation_file', 'ensure_shapes', 'image_folder']

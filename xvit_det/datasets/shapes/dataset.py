@@ -1,4 +1,6 @@
-"""Shapes as a data set of mmdet, for ``type='ShapesDataset'`` in a config."""
+"""Shapes as an mmdet dataset, for ``type='ShapesDataset'`` in a config."""
+
+from typing import Any
 
 from mmdet.datasets import CocoDataset
 from mmengine.registry import DATASETS
@@ -16,7 +18,7 @@ class ShapesDataset(CocoDataset):
 
     Args:
         split: ``'train'`` or ``'val'``.
-        data_root: The COCO folder. Relative paths start at the working directory, as with every mmdet data set.
+        data_root: The COCO folder. Relative paths start at the working directory, as with every mmdet dataset.
         num_train: Training images of the folder.
         num_val: Validation images of the folder.
         size: Side of an image in pixels.
@@ -38,7 +40,7 @@ class ShapesDataset(CocoDataset):
         num_val: int = ShapesSpec.num_val,
         size: int = ShapesSpec.size,
         seed: int = ShapesSpec.seed,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         if split not in SPLITS:
             raise InputError(f'Shapes has the splits {", ".join(SPLITS)}, not {split!r}.')

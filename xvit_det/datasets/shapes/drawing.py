@@ -1,18 +1,20 @@
-"""Draw one scene: coloured shapes that cover each other on a textured ground, and who owns each pixel.
+"""Draw one scene: overlapping coloured shapes on a textured background, and which shape each pixel belongs to.
 
-Every random choice is a function of ``Generator.random`` alone, whose stream numpy keeps fixed for PCG64, so a seed
-gives the same scene everywhere. Shapes are painted `OVERSAMPLE` times larger and averaged down, for smooth edges.
+Every random choice is a function of ``Generator.random`` alone. numpy keeps PCG64's stream fixed, so a seed gives the
+same scene everywhere. Shapes are painted `OVERSAMPLE` times larger and averaged down, for smooth edges.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross', 'ring')
 PALETTE = ((230, 85, 75), (65, 135, 240), (250, 190, 40), (60, 180, 105), (165, 95, 215), (240, 120, 190))
-"""One RGB colour per class, for pictures of annotations and predictions (a shape itself may have any colour)."""
+"""One RGB colour per class, for drawing annotations and predictions (a shape itself may have any colour)."""
 
 OVERSAMPLE = 4
 MIN_VISIBLE_PIXELS = 24
@@ -20,6 +22,7 @@ MIN_VISIBLE_PART = 0.6
 MAX_TILT = math.radians(20)
 _INKS = ('#e6453c', '#f28c28', '#f6d13b', '#7bc950', '#2a9d6f', '#36b5d8', '#3366cc', '#8054c7', '#e868a2', '#f4f1e8')
 _GROUNDS = ('#31424f', '#6b7f5e', '#a08c6b', '#7d93a6', '#c9bfa8', '#574b60', '#8fa89b', '#b08f86')
+Option = TypeVar('Option')
 
 
 class Dice:
@@ -39,7 +42,7 @@ class Dice:
         """A whole number from low to high, both included."""
         return low + int(self.rng.random() * (high - low + 1))
 
-    def choice(self, options):
+    def choice(self, options: Sequence[Option]) -> Option:
         return options[self.integer(0, len(options) - 1)]
 
     def chance(self, probability: float) -> bool:
@@ -61,7 +64,7 @@ class Scene:
     image: np.ndarray
     """(S, S, 3) uint8, RGB."""
     owner: np.ndarray
-    """(S, S) uint8: 0 for the ground, i + 1 where shape i is the one seen."""
+    """(S, S) uint8: 0 for the background, i + 1 where shape i is visible."""
     shapes: list[Shape]
 
 
@@ -73,8 +76,8 @@ def draw_scene(dice: Dice, size: int) -> Scene:
         size: Side in pixels.
 
     Returns:
-        The picture with two to five shapes, at times with a crowd behind them. No single shape is covered or cut by
-        the border so far that less than `MIN_VISIBLE_PART` of it is left.
+        An image with two to five shapes, sometimes with a crowd behind them. At least `MIN_VISIBLE_PART` of every
+        single shape is visible, neither covered nor cut off by the border.
     """
     ground = _ground(dice, size)
     canvas = _Canvas(ground)
@@ -86,7 +89,7 @@ def draw_scene(dice: Dice, size: int) -> Scene:
 
 
 class _Canvas:
-    """The picture under way: the oversampled paint, the owner of each pixel and the shapes so far."""
+    """The unfinished image: the oversampled paint, the owner of each pixel and the shapes so far."""
 
     def __init__(self, ground: np.ndarray) -> None:
         self.size = len(ground)
@@ -96,7 +99,7 @@ class _Canvas:
         self.discs: list[tuple[float, float, float]] = []
 
     def add_shape(self, dice: Dice) -> None:
-        """Put one more shape on top, if a place is found that hides no other one too far."""
+        """Put one more shape on top, if a place is found that does not hide another one too much."""
         kind, ink = dice.choice(CLASSES), _ink(dice)
         for _ in range(8):
             # From a fifth to half of the image across, uniform in the logarithm: small ones are common.
@@ -191,7 +194,7 @@ def outline(kind: str, radius: float, angle: float) -> list[np.ndarray]:
     Args:
         kind: One of `CLASSES`.
         radius: Radius of the circle around it, in pixels.
-        angle: Turn in radians; at 0 it stands upright.
+        angle: Rotation in radians; at 0 it stands upright.
 
     Returns:
         Arrays (P, 2) of x, y relative to the centre.
@@ -210,7 +213,7 @@ def outline(kind: str, radius: float, angle: float) -> list[np.ndarray]:
             points += corner
             corner = [(-y, x) for x, y in corner]
         # The outer corners of a cross with unit arms are farther away than 1.
-        return [_turn(np.array(points) * radius / math.hypot(1, arm), angle)]
+        return [_rotate(np.array(points) * radius / math.hypot(1, arm), angle)]
     if kind == 'triangle':
         return [_radial([radius] * 3, angle - math.pi / 2)]
     return [_radial([radius] * 4, angle + math.pi / 4)]
@@ -221,7 +224,7 @@ def _radial(radii: list[float], angle: float) -> np.ndarray:
     return np.array([(r * math.cos(t), r * math.sin(t)) for r, t in zip(radii, turns, strict=True)])
 
 
-def _turn(points: np.ndarray, angle: float) -> np.ndarray:
+def _rotate(points: np.ndarray, angle: float) -> np.ndarray:
     cos, sin = math.cos(angle), math.sin(angle)
     return points @ np.array([[cos, sin], [-sin, cos]])
 
@@ -251,18 +254,20 @@ def _light(dice: Dice, height: int, width: int, scale: int) -> np.ndarray:
 
 
 def _ground(dice: Dice, size: int) -> np.ndarray:
-    """A textured ground (size, size, 3): two colours mixed by cloudy noise, at times with stripes or tiles."""
-    mix = sum(weight * _noise(dice, cells, size) for cells, weight in ((3, 0.55), (9, 0.25), (size // 4, 0.2)))
+    """A textured background (size, size, 3): two colours mixed by cloudy noise, sometimes with stripes or tiles."""
+    mix = np.zeros((size, size))
+    for cells, weight in ((3, 0.55), (9, 0.25), (size // 4, 0.2)):
+        mix += weight * _noise(dice, cells, size)
     first, second = _rgb(dice.choice(_GROUNDS)), _rgb(dice.choice(_GROUNDS))
-    picture = first + (second - first) * mix[..., None]
+    image = first + (second - first) * mix[..., None]
     rows, columns = np.mgrid[:size, :size]
     angle, period = dice.uniform(0, math.pi), size * dice.uniform(0.04, 0.12)
     along = (columns * math.cos(angle) + rows * math.sin(angle)) / period % 1 < 0.5
     across = (rows * math.cos(angle) - columns * math.sin(angle)) / period % 1 < 0.5
     pattern = dice.choice((np.zeros_like(along), along, along ^ across))
-    picture = picture * np.where(pattern, dice.uniform(0.82, 0.92), 1.0)[..., None]
-    picture *= 0.94 + 0.12 * dice.rng.random((size, size, 1))
-    return np.rint(np.clip(picture, 0, 255)).astype(np.uint8)
+    image = image * np.where(pattern, dice.uniform(0.82, 0.92), 1.0)[..., None]
+    image *= 0.94 + 0.12 * dice.rng.random((size, size, 1))
+    return np.rint(np.clip(image, 0, 255)).astype(np.uint8)
 
 
 def _noise(dice: Dice, cells: int, size: int) -> np.ndarray:

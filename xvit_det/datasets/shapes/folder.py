@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ class ShapesSpec:
         num_val: Validation images.
         size: Side of an image in pixels, at least 64.
         seed: Any whole number from 0.
-        version: Version of the drawing code, raised whenever its pictures change.
+        version: Version of the drawing code, raised whenever its images change.
 
     Raises:
         InputError: If a number is too small.
@@ -62,7 +63,7 @@ def image_folder(split: str) -> str:
 
 
 def ensure_shapes(folder: str | Path, spec: ShapesSpec) -> Path:
-    """Make sure that `folder` holds the scenes of `spec`; draw and write them if it does not exist.
+    """Make sure that `folder` holds the scenes of `spec`: draw and write them if it does not exist.
 
     The scenes are written beside it and renamed into place at the end, so an interrupted run leaves nothing behind
     that looks finished, and several processes (ranks of one training) may call this at once: the first to finish wins,
@@ -87,7 +88,7 @@ def ensure_shapes(folder: str | Path, spec: ShapesSpec) -> Path:
             draft.chmod(0o777 & ~_umask())
             draft.rename(folder)
         except OSError:
-            if _is_free(folder):  # Not lost to another process: a full disk, say.
+            if _is_free(folder):  # No other process was faster: a full disk, for example.
                 raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -111,12 +112,12 @@ def _check(folder: Path, spec: ShapesSpec) -> None:
         found = json.loads((folder / _STAMP).read_text())
     except (OSError, ValueError):
         raise InputError(
-            f'{folder} exists but is no Shapes folder (it has no {_STAMP}): name another folder.'
+            f'{folder} exists but is not a Shapes folder (it has no {_STAMP}): give another folder.'
         ) from None
     if found != asdict(spec):
         raise InputError(
             f'{folder} holds other Shapes ({_words(found)}) than asked for ({_words(asdict(spec))}): '
-            'name another folder, or delete this one to draw them anew.'
+            'give another folder, or delete this one to draw them again.'
         )
 
 
@@ -128,7 +129,7 @@ def _write(folder: Path, spec: ShapesSpec) -> None:
     (folder / 'annotations').mkdir()
     for split in SPLITS:
         (folder / image_folder(split)).mkdir()
-        coco = {
+        coco: dict[str, Any] = {
             'info': {'description': f'Shapes, drawn scenes ({_words(asdict(spec))}), {split} split', 'version': '1'},
             'licenses': [],
             'images': [],
@@ -164,7 +165,7 @@ def _annotate(mask: np.ndarray, kind: str, crowd: bool) -> dict:
 
 
 def run_lengths(mask: np.ndarray) -> dict:
-    """COCO's uncompressed run-length code of a mask (H, W): lengths of runs down the columns, zeros first."""
+    """COCO's uncompressed run-length encoding of a mask (H, W): lengths of runs down the columns, zeros first."""
     flat = np.concatenate(([0], mask.ravel(order='F').astype(np.int8), [1 - mask[-1, -1]]))
     edges = np.flatnonzero(np.diff(flat))
     counts = np.diff(np.concatenate(([0], edges)))

@@ -11,20 +11,22 @@ from torch import Tensor, nn
 
 from xvit_det.kernels.onednn import OneDNNLinear
 
+LinearOrConv = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
+
 
 @torch.no_grad()
 def fold_parts(module: nn.Module) -> None:
     """Fold all parts of a module in place, the innermost first."""
     for name, part in module.named_children():
         fold_parts(part)
-        if hasattr(part, 'fold'):
-            part = part.fold()
+        if fold := getattr(part, 'fold', None):
+            part = fold()
         elif type(part) is nn.Linear:  # a subclass may compute something else
             part = OneDNNLinear(part)
         setattr(module, name, part.eval())
 
 
-def fold_behind(layer: nn.Module, scale: Tensor, shift: Tensor) -> None:
+def fold_behind(layer: LinearOrConv, scale: Tensor, shift: Tensor) -> None:
     """Turn a linear layer or convolution into ``scale · layer(x) + shift``, both (C_out,)."""
     dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0  # the weight's axis of output channels
     weight = layer.weight.double()
@@ -50,7 +52,7 @@ def fold_layer_norm(norm: nn.LayerNorm, *layers: nn.Linear) -> nn.LayerNorm:
     return plain.train(norm.training)
 
 
-def _set(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
+def _set(layer: LinearOrConv, weight: Tensor, bias: Tensor | None) -> None:
     dtype = layer.weight.dtype
     layer.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-    layer.bias = None if bias is None else nn.Parameter(bias.to(dtype), requires_grad=False)
+    layer.register_parameter('bias', None if bias is None else nn.Parameter(bias.to(dtype), requires_grad=False))

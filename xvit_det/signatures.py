@@ -12,7 +12,8 @@ def constructor_arguments(cls: Any) -> set[str] | None:
     if cls is None:
         return None
     names: set[str] = set()
-    for function in [k.__init__ for k in cls.__mro__ if '__init__' in vars(k)] if inspect.isclass(cls) else [cls]:
+    functions = [vars(k)['__init__'] for k in cls.__mro__ if '__init__' in vars(k)] if inspect.isclass(cls) else [cls]
+    for function in functions:
         parameters = inspect.signature(function).parameters.values()
         names |= {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):

@@ -1,12 +1,12 @@
 """X-ViT's block for inference, with everything that is constant after training folded into its weights."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from xvit_det.folding import fold_behind, fold_layer_norm
 from xvit_det.functional import merge_heads, split_parts
-from xvit_det.kernels.onednn import linear, linear_add
+from xvit_det.kernels.onednn import linear_add
 from xvit_det.layers.lpi import FusedLPI
 from xvit_det.layers.norm import is_constant
 from xvit_det.mixers.xnorm import kernel_serves, unit_kv, unit_vectors, xnorm_attention
@@ -28,7 +28,8 @@ class FusedXViTBlock(nn.Module):
 
     def __init__(self, block: 'XViTBlock') -> None:
         super().__init__()
-        attn, lpi, mlp = block.attn, block.lpi, block.mlp
+        attn, lpi = block.attn, block.lpi
+        mlp: Any = block.mlp  # mypy takes the parts of an nn.Sequential for plain modules
         self.num_heads, self.kv_axis = attn.num_heads, attn.kv_axis
         self.norm1 = fold_layer_norm(block.norm1, attn.qkv)
         fold_behind(attn.proj, block.affine1.alpha, block.affine1.beta)
@@ -44,8 +45,7 @@ class FusedXViTBlock(nn.Module):
         """As :class:`xvit_det.backbones.xvit.XViTBlock`."""
         x = linear_add(x, *self._attention(self.norm1(x), valid), self.proj.bias)
         x = _add(x, self.lpi(self.norm2(x), size, valid))
-        hidden = linear(self.norm3(x), self.fc1.weight, self.fc1.bias, act='gelu')
-        return linear_add(x, hidden, self.fc2.weight, self.fc2.bias)
+        return linear_add(x, self.fc1(self.norm3(x), act='gelu'), self.fc2.weight, self.fc2.bias)
 
     def _attention(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """Normalized queries (B, N, e) and the weight (B, C, e) of the linear layer to apply to them.

@@ -31,6 +31,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         InputError: No ``layer_decay_rate``, or a model whose backbone has no ``get_layer_depth``.
     """
 
+    paramwise_cfg: dict
+
     def _validate_cfg(self) -> None:
         super()._validate_cfg()
         if 'layer_decay_rate' not in self.paramwise_cfg:
@@ -42,7 +44,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         super().add_params(params, module, prefix, **kwargs)
         if prefix:
             return
-        backbone = getattr(module, 'backbone', None)
+        backbone: Any = getattr(module, 'backbone', None)
         if not hasattr(backbone, 'get_layer_depth'):
             raise InputError(
                 f'layer-wise learning rates need a backbone with get_layer_depth(), '

@@ -29,8 +29,8 @@ class OneDNNLinear(nn.Linear):
         super().__init__(layer.in_features, layer.out_features, bias=False, device='meta')
         self.weight, self.bias = layer.weight, layer.bias
 
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+    def forward(self, x: Tensor, act: str = 'none') -> Tensor:
+        return linear(x, self.weight, self.bias, act)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, act: str = 'none') -> Tensor:

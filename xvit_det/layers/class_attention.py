@@ -1,5 +1,7 @@
 """Class attention, after CaiT (arXiv 2103.17239), with XNorm in place of softmax."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -86,9 +88,10 @@ class ClassAttentionBlock(nn.Module):
 
     def fold(self) -> 'ClassAttentionBlock':
         """Fold LayerNorm weights and affines into the linear layers."""
+        mlp: Any = self.mlp  # mypy takes the parts of an nn.Sequential for plain modules
         self.norm1 = fold_layer_norm(self.norm1, self.attn.q, self.attn.kv)
-        self.norm2 = fold_layer_norm(self.norm2, self.mlp[0])
+        self.norm2 = fold_layer_norm(self.norm2, mlp[0])
         fold_behind(self.attn.proj, self.affine1.alpha, self.affine1.beta)
-        fold_behind(self.mlp[2], self.affine2.alpha, self.affine2.beta)
+        fold_behind(mlp[2], self.affine2.alpha, self.affine2.beta)
         self.affine1, self.affine2 = nn.Identity(), nn.Identity()
         return self

@@ -2,7 +2,6 @@
 
 from torch import Tensor, nn
 
-from xvit_det.kernels.onednn import linear
 from xvit_det.layers.gelu import InplaceGELU
 
 
@@ -30,7 +29,7 @@ class FusedFeedForward(FeedForward):
     """:class:`FeedForward` for inference, its first layer and GELU in one kernel.
 
     Args:
-        mlp: The module whose layers it takes over.
+        mlp: The module whose layers it takes over, folded already.
     """
 
     def __init__(self, mlp: FeedForward) -> None:
@@ -38,4 +37,4 @@ class FusedFeedForward(FeedForward):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        return self[2](linear(x, self[0].weight, self[0].bias, act='gelu'))
+        return self[2](self[0](x, act='gelu'))

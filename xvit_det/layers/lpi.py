@@ -62,6 +62,14 @@ class FusedLPI(nn.Module):
         lpi: The module to fold; its norm is a BatchNorm with running statistics. It must not be used afterwards.
     """
 
+    scale: Tensor
+    shift: Tensor
+    weight2: Tensor
+    bias2: Tensor
+    taps: Tensor
+    rows: Tensor
+    columns: Tensor
+
     def __init__(self, lpi: LocalPatchInteraction) -> None:
         super().__init__()
         self.conv1, self.conv2 = lpi.conv1, lpi.conv2

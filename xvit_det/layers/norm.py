@@ -1,9 +1,11 @@
 """Normalisation of maps, chosen by an OpenMMLab ``norm_cfg``."""
 
+from typing import TypeGuard
+
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from xvit_det.folding import fold_behind
+from xvit_det.folding import LinearOrConv, fold_behind
 
 _NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm, 'GN': nn.GroupNorm}
 
@@ -32,7 +34,7 @@ def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
     return norm.requires_grad_(requires_grad)
 
 
-def is_constant(norm: nn.Module) -> bool:
+def is_constant(norm: nn.Module) -> TypeGuard[_BatchNorm]:
     """Whether a norm is a fixed scale and shift in evaluation mode, as BatchNorm with running statistics is."""
     return isinstance(norm, _BatchNorm) and norm.running_mean is not None
 
@@ -46,7 +48,7 @@ def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     return scale, shift if norm.bias is None else shift + norm.bias.double()
 
 
-def fold_norm(layer: nn.Module, norm: nn.Module) -> nn.Module:
+def fold_norm(layer: LinearOrConv, norm: nn.Module) -> nn.Module:
     """Fold a norm into the layer before it if it is constant; returns what takes the norm's place."""
     if not is_constant(norm):
         return norm

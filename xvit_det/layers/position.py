@@ -111,7 +111,7 @@ class CachedPosition(nn.Module):
     def __init__(self, position: FourierPosition) -> None:
         super().__init__()
         self.position = position
-        self._last: tuple[Any, Tensor | None] = (None, None)  # the key of the last encoding, and the encoding
+        self._last: Any = (None, None)  # the key of the last encoding, and the encoding
 
     def forward(self, size: tuple[int, int], extents: Tensor | None = None) -> Tensor:
         """As :class:`FourierPosition`."""

@@ -58,10 +58,10 @@ class FeaturePyramid(nn.Module):
     def fold(self) -> 'FeaturePyramid':
         """Fold every norm into the transposed convolution before it."""
         for level in self.levels:
-            layers = list(level.children())
-            for index, layer in enumerate(layers[:-1]):
-                if isinstance(layer, nn.ConvTranspose2d):
-                    level[index + 1] = fold_norm(layer, layers[index + 1])
+            if isinstance(level, nn.Sequential):
+                for index, layer in enumerate(list(level)[:-1]):
+                    if isinstance(layer, nn.ConvTranspose2d):
+                        level[index + 1] = fold_norm(layer, level[index + 1])
         return self
 
 

@@ -3,6 +3,8 @@
 "X-ViT: High Performance Linear Vision Transformer without Softmax" (arXiv 2109.14382), Equations 3 to 5.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -82,7 +84,7 @@ def xnorm_gammas(num_heads: int, gamma: float | None) -> tuple[nn.Parameter | No
     return gamma_q, gamma_kv
 
 
-def fold_gammas(attn: nn.Module) -> None:
+def fold_gammas(attn: Any) -> None:
     """Fold the gammas of an attention module into its output projection."""
     if attn.gamma_q is None:
         return

@@ -1,41 +1,34 @@
-"""Do the models learn in the order of the paper's Table 1? Train a few of them on a part of real CIFAR-10.
+"""Train a few models on a part of CIFAR-10: do they learn in the order of the paper's Table 1?
 
     python benchmarks/learn_cifar10.py --data-root path/to/folder/with/cifar-10-batches-py
 
-trains each model from its shipped config, with the paper's recipe but for a learning rate that falls to 0, on the same
-few training pictures and measures its top-1 accuracy on the same test pictures after every epoch. So few pictures and
-epochs tell which model learns faster, not how good it becomes: the paper trains on all 50,000 for tens of epochs. (At
-the paper's constant rate, the accuracy of one epoch and the next differ by several points.) Models of an earlier run
-with the same settings stay in the JSON file.
+trains each model from its shipped config, with the paper's recipe but a learning rate that falls to 0, on the same few
+training images, and measures top-1 accuracy on the same test images after every epoch. So few images and epochs tell
+which model learns faster, not how good it becomes: the paper trains on all 50,000 for tens of epochs. (At the paper's
+constant rate, the accuracy differs by several points from one epoch to the next.) Models that an earlier run with the
+same settings left in the JSON file are kept.
 """
 
 import argparse
-import json
 import math
-import sys
 import time
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from mmengine.config import Config  # noqa: E402
-from mmengine.hooks import Hook  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-
-from xvit_det.benchmark.screen import show_table  # noqa: E402
-from xvit_det.config.data_check import check_data  # noqa: E402
-from xvit_det.config.data_paths import set_data_root  # noqa: E402
-from xvit_det.config.load import set_loader_defaults  # noqa: E402
-from xvit_det.hub import find_config  # noqa: E402
+from xvit_det.benchmark.record import Record, make_header
+from xvit_det.benchmark.screen import show_table
+from xvit_det.cli.common import command
+from xvit_det.config.data_check import check_data
+from xvit_det.config.load import load_config, set_loader_defaults
 
 VARIANTS = {'hybrid_vip_eps': ('hybrid_vip', dict(type='performer', eps=1e-9))}  # name: config, mixer
 MODELS = ('vit', 'hybrid_vip', *VARIANTS, 'hybrid_vin')
+SEED = 0
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,29 +41,26 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--scale-lr', action='store_true', help="scale the config's rate with the root of the batch")
     parser.add_argument('--fp32', action='store_true', help='train in float32; bfloat16 is twice as fast on some CPUs')
-    parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/learn_cifar10'))
-    parser.add_argument('--json', type=Path, help='where to record the result, and its curves as a picture beside it')
+    parser.add_argument('--json', type=Path, help='where to record the result, and its curves in a plot beside it')
     return parser.parse_args()
 
 
 def build_config(name: str, args: argparse.Namespace) -> Config:
     config, mixer = VARIANTS.get(name, (name, None))
-    cfg = Config.fromfile(find_config(f'{config}_cifar10'))
+    cfg = load_config(f'{config}_cifar10', data_root=args.data_root, work_dir=str(args.work_dir / name))
     if mixer:
         cfg.model.backbone.mixer = mixer
-    set_data_root(cfg, args.data_root)
     if args.scale_lr:
         # Adam's steps do not grow with the gradient: its rate goes with the root of the batch (arXiv 2205.10287)
         cfg.optim_wrapper.optimizer.lr *= math.sqrt(args.batch_size / cfg.train_dataloader.batch_size)
-    cfg.train_dataloader.update(batch_size=args.batch_size, num_workers=0)
-    cfg.val_dataloader.update(batch_size=args.batch_size, num_workers=0)
-    cfg.train_dataloader.dataset.indices = args.train_images
-    cfg.val_dataloader.dataset.indices = args.test_images
+    for loader, images in ((cfg.train_dataloader, args.train_images), (cfg.val_dataloader, args.test_images)):
+        loader.update(batch_size=args.batch_size, num_workers=0)
+        loader.dataset.indices = images
     for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
         cfg.pop(key)
     cfg.train_cfg.max_epochs = args.epochs
-    iterations = args.epochs * -(-args.train_images // args.batch_size)
+    iterations = args.epochs * math.ceil(args.train_images / args.batch_size)
     warmup = max(1, iterations // 20)
     cfg.param_scheduler = [
         dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup),
@@ -80,8 +70,7 @@ def build_config(name: str, args: argparse.Namespace) -> Config:
     if not args.fp32:
         cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
         cfg.val_cfg.fp16 = True  # any 16-bit type: on the CPU, bfloat16
-    cfg.randomness = dict(seed=args.seed)
-    cfg.work_dir = str(args.work_dir / name)
+    cfg.randomness = dict(seed=SEED)
     set_loader_defaults(cfg)
     return cfg
 
@@ -98,13 +87,9 @@ class History(Hook):
         self.losses.append(outputs['loss'].item())
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self.epochs.append(
-            dict(
-                top1=round(float(metrics['accuracy/top1']), 2),
-                loss=round(sum(self.losses) / len(self.losses), 4),
-                cpu_seconds=round(time.process_time() - self.start),
-            )
-        )
+        top1, loss = float(metrics['accuracy/top1']), sum(self.losses) / len(self.losses)
+        seconds = round(time.process_time() - self.start)
+        self.epochs.append(dict(top1=round(top1, 2), loss=round(loss, 4), cpu_seconds=seconds))
         self.losses.clear()
 
 
@@ -118,51 +103,35 @@ def train(name: str, args: argparse.Namespace) -> list[dict]:
     return history.epochs
 
 
-def draw(path: Path, result: dict) -> None:
-    figure, axes = plt.subplots(figsize=(6, 4), layout='constrained')
-    for name, epochs in result['models'].items():
-        axes.plot(range(1, len(epochs) + 1), [e['top1'] for e in epochs], marker='o', label=name)
-    axes.set(
-        xlabel='epoch',
-        ylabel='top-1 accuracy in percent',
-        title=f'{result["train_images"]} training and {result["test_images"]} test pictures of CIFAR-10',
-    )
+def draw(record: Record, path: Path) -> None:
+    figure = Figure(figsize=(6, 4), layout='constrained', dpi=110)
+    axes = figure.subplots()
+    for name in dict.fromkeys(row['model'] for row in record.rows):
+        points = [(row['epoch'], row['top1']) for row in record.rows if row['model'] == name]
+        axes.plot(*zip(*points, strict=True), marker='o', label=name)
+    title = '{train_images} training and {test_images} test images of CIFAR-10'.format(**record.header)
+    axes.set(xlabel='epoch', ylabel='top-1 accuracy in percent', title=title)
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path)
 
 
+@command
 def main() -> None:
     args = parse_args()
-    result = dict(
-        train_images=args.train_images,
-        test_images=args.test_images,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        scale_lr=args.scale_lr,
-        bf16=not args.fp32,
-        seed=args.seed,
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-        models={},
-    )
+    settings = ('train_images', 'test_images', 'epochs', 'batch_size', 'scale_lr')
+    header = make_header('learn_cifar10', 'cuda' if torch.cuda.is_available() else 'cpu')
+    header |= {key: getattr(args, key) for key in settings} | dict(bf16=not args.fp32, seed=SEED)
+    record = Record(header, args.json, resume=True)  # before the first training, which takes long
     for name in args.models:
         epochs = train(name, args)
-        if args.json and args.json.exists():  # read anew: another process may have written it meanwhile
-            earlier = json.loads(args.json.read_text())
-            if {**earlier, 'models': {}} == {**result, 'models': {}}:
-                result['models'] = earlier['models'] | result['models']
-        result['models'][name] = epochs
+        if args.json:  # another process may have added its models meanwhile
+            record = Record(header, args.json, resume=True)
+        for epoch, results in enumerate(epochs, 1):
+            record.add(dict(model=name, epoch=epoch), **results)
         if args.json:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
-            args.json.write_text(json.dumps(result, indent=1) + '\n')
-            draw(args.json.with_suffix('.png'), result)
-    columns = ('model', *(str(i + 1) for i in range(args.epochs)), 'CPU seconds')
-    rows = [
-        (name, *(f'{e["top1"]:.1f}' for e in epochs), epochs[-1]['cpu_seconds'])
-        for name, epochs in result['models'].items()
-    ]
-    show_table('Top-1 accuracy in percent after each epoch', columns, rows)
+            draw(record, args.json.with_suffix('.png'))
+    show_table('After the last epoch', [row for row in record.rows if row['epoch'] == args.epochs])
 
 
 if __name__ == '__main__':

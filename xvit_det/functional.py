@@ -89,7 +89,7 @@ def resample_rows(rows: Tensor, grid: tuple[int, int], size: tuple[int, int]) ->
     """
     if tuple(grid) == tuple(size):
         return rows
-    maps = rows.float().T.unflatten(1, grid)[None]  # (h·w, C) -> (1, C, h, w)
+    maps = widen(rows).T.unflatten(1, grid)[None]  # (h·w, C) -> (1, C, h, w)
     maps = F.interpolate(maps, size=size, mode='bicubic', align_corners=False)
     return maps[0].flatten(1).T.to(rows.dtype)
 

@@ -1,13 +1,12 @@
-"""The checks that need a GPU, one command each.
+"""Run the checks that need a GPU, one command each.
 
     python benchmarks/gpu/run.py speed --minutes 9
 
-runs the commands of a check one after the other, the most telling first, and keeps what each has measured as it goes.
-Cut off, or out of its minutes, it is simply given again and continues where it stopped: commands that are done stand
-in ``<out>/done.txt`` (remove a line to have it done again), benchmarks go on with the next case, and trainings on
-CIFAR-10 with the next epoch; tests and photographs begin anew, and need all of their minutes at once. ``--toy``
-rehearses a check on a CPU, in ``<out>/toy``, with models, pictures and numbers of steps so small that the figures mean
-nothing.
+runs the commands of a check one after the other, the most informative first, and saves results as they are measured.
+If interrupted or out of time, run it again to continue: finished commands are listed in ``<out>/done.txt`` (remove a
+line to repeat it), benchmarks continue with the next case, and trainings on CIFAR-10 with the next epoch. Tests and
+photographs start over, and need all of their minutes at once. ``--toy`` rehearses a check on a CPU, in ``<out>/toy``,
+with models, images and numbers of steps so small that the figures mean nothing.
 """
 
 import argparse
@@ -22,10 +21,10 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 Command = list[str]
 
-# Rows of the paper's Tables 1, 5 and 6, the most telling first.
+# Rows of the paper's Tables 1, 5 and 6, the most informative first.
 CIFAR10 = ('hybrid_vin', 'hybrid_vit', 'vin', 'vit', 'hybrid_vip', 'hybrid_fnet')
 CIFAR10 += ('vin_rope', 'hybrid_vin_rope', 'vit_rope', 'hybrid_vit_rope')
-EPOCHS = 40  # of the paper's training loop; its figure is the best epoch's, as ours
+EPOCHS = 40  # as in the paper, which also reports the best epoch
 PEERS = ('deit_s', 'xcit_s12', 'swin_t')
 TOY = {'xvit_s': 'xvit_t', 'deit_s': 'deit_t', 'xcit_s12': 'xcit_t12'}
 BATCHES = {'224': 64, '800x1344': 2, '384': 32, '512': 16, '1600x2688': 1}
@@ -36,14 +35,10 @@ TRAINING = ('training', 'training-compiled')
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('check', choices=CHECKS)
-    parser.add_argument('--out', type=Path, default=REPO / 'benchmarks' / 'gpu' / 'results', help='where figures go')
-    parser.add_argument(
-        '--cifar', type=Path, default=REPO / 'data' / 'cifar10', help='folder that holds cifar-10-batches-py'
-    )
-    parser.add_argument(
-        '--coco', type=Path, default=REPO / 'data' / 'coco', help='folder with annotations/ and train2017/'
-    )
-    parser.add_argument('--minutes', type=float, default=9.0, help='stop after this time, and keep what is done')
+    parser.add_argument('--out', type=Path, default=REPO / 'benchmarks/gpu/results', help='folder of the results')
+    parser.add_argument('--cifar', type=Path, default=REPO / 'data/cifar10', help='folder with cifar-10-batches-py')
+    parser.add_argument('--coco', type=Path, default=REPO / 'data/coco', help='folder with annotations/, train2017/')
+    parser.add_argument('--minutes', type=float, default=9.0, help='stop after this time')
     parser.add_argument('--toy', action='store_true', help='rehearse on a CPU')
     return parser.parse_args()
 
@@ -55,14 +50,14 @@ def tests(args: argparse.Namespace) -> Iterator[Command]:
 
 
 def speed(args: argparse.Namespace) -> Iterator[Command]:
-    """Milliseconds beside the peers: inference and training, bf16 and then fp32, with and without Triton kernels."""
+    """Time beside the peers: inference and training, bf16 and then fp32, with and without Triton kernels."""
     sizes = list(BATCHES.items())[: 2 if args.toy else None]
     for dtype in ('bf16', 'fp32'):
         for size, batch in sizes:
             for modes in (INFERENCE, TRAINING):
-                yield benchmark(args, 'speed', 'speed', ('xvit_s', *PEERS), size, batch, dtype, modes)
+                yield benchmark(args, 'speed', 'speed', ('xvit_s', *PEERS), (size,), batch, dtype, modes)
     for size, batch in sizes:
-        command = benchmark(args, 'speed', 'speed_without_triton', ('xvit_s',), size, batch, 'bf16', INFERENCE)
+        command = benchmark(args, 'speed', 'speed_without_triton', ('xvit_s',), (size,), batch, 'bf16', INFERENCE)
         yield ['env', 'XVIT_DET_TRITON=0', *command]
 
 
@@ -70,7 +65,7 @@ def memory(args: argparse.Namespace) -> Iterator[Command]:
     """Peak memory of a training step with and without with_cp, and both costs against the number of tokens."""
     models = ('xvit_s', *PEERS)
     for dtype in ('bf16', 'fp32'):
-        yield benchmark(args, 'memory', 'memory', models, '800x1344', 1, dtype, ('training',))
+        yield benchmark(args, 'memory', 'memory', models, ('800x1344',), 1, dtype, ('training',))
     yield benchmark(args, 'scaling', 'scaling', models, ('224', '448', '896', '1344', '1792'), 1, 'bf16', ('eager',))
     yield benchmark(args, 'scaling', 'scaling', ('xvit_s',), ('1600x2688', '3200x5376'), 1, 'bf16', ('eager',))
 
@@ -90,7 +85,7 @@ def cifar10(args: argparse.Namespace) -> Iterator[Command]:
 
 
 def photographs(args: argparse.Namespace) -> Iterator[Command]:
-    """Mask R-CNN with X-ViT-S on eight real photographs until it knows them by heart."""
+    """Mask R-CNN with X-ViT-S on eight real photographs until it overfits them."""
     toy = ('--images', '2', '--short-side', '64', '--epochs', '10', '--target', '0') if args.toy else ()
     yield python(
         *('benchmarks/overfit_photographs.py', '--data-root', args.coco, '--bf16', '--target', '0.9'),
@@ -113,20 +108,19 @@ def benchmark(
     kind: str,
     record: str,
     models: tuple[str, ...],
-    sizes: str | tuple[str, ...],
+    sizes: tuple[str, ...],
     batch: int,
     dtype: str,
     modes: tuple[str, ...],
 ) -> Command:
-    """A command of ``tools/benchmark.py`` that adds to ``<out>/<record>.json``."""
-    sizes = (sizes,) if isinstance(sizes, str) else sizes
+    """An ``xvit-det benchmark`` command that adds to ``<out>/<record>.json``."""
     device = 'cuda'
     if args.toy:
         models, batch, device = tuple(TOY.get(name, name) for name in models), 1, 'cpu'
         sizes = tuple(str(32 * max(1, round(int(size.split('x')[0]) / 256))) for size in sizes)
         modes = tuple(mode for mode in modes if 'compiled' not in mode)
     return python(
-        *('tools/benchmark.py', kind, '--device', device, '--models', *models, '--sizes', *sizes),
+        *('-m', 'xvit_det', 'benchmark', kind, '--device', device, '--models', *models, '--sizes', *sizes),
         *('--batch', batch, '--dtype', dtype, '--mode', *modes),
         *('--json', args.out / f'{record}.json', '--resume'),
         *(('--repeats', 2) if args.toy and kind != 'memory' else ()),
@@ -139,6 +133,7 @@ def main() -> int:
     args.cifar, args.coco = args.cifar.resolve(), args.coco.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
     done = args.out / 'done.txt'
+    environment = os.environ | (dict(XVIT_DET_TEST_DEVICE='cpu', CUDA_VISIBLE_DEVICES='') if args.toy else {})
     end = time.monotonic() + 60 * args.minutes
     for command in CHECKS[args.check](args):
         line = shlex.join(command)
@@ -146,21 +141,16 @@ def main() -> int:
             continue
         print(f'$ {line}', flush=True)
         try:
-            status = subprocess.run(command, cwd=REPO, env=environment(args), timeout=end - time.monotonic()).returncode
+            status = subprocess.run(command, cwd=REPO, env=environment, timeout=end - time.monotonic()).returncode
         except subprocess.TimeoutExpired:
-            print(f'{args.minutes:g} minutes are over; give the same command again to go on')
+            print(f'{args.minutes:g} minutes are over; give the same command again to continue')
             return 3
         if status:
             return status
         with done.open('a') as file:
             file.write(line + '\n')
-    print(f'check {args.check!r} is complete; its figures are in {args.out}')
+    print(f'check {args.check!r} is complete; its results are in {args.out}')
     return 0
-
-
-def environment(args: argparse.Namespace) -> dict[str, str]:
-    toy = dict(XVIT_DET_TEST_DEVICE='cpu', CUDA_VISIBLE_DEVICES='') if args.toy else {}
-    return os.environ | toy
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import xvit_det
 from xvit_det import CCX, InputError, count_parameters
 
 
@@ -18,7 +19,7 @@ def test_the_second_norm_stands_on_the_residual_stream_and_tokens_are_pooled_by_
         nn.init.normal_(norm.weight)
     x = torch.randn(2, 3, 16, 16)
     (entry,) = model.entries
-    tokens = entry.stem(x).flatten(2).transpose(1, 2) + entry.position((4, 4))
+    tokens = entry.stem(x).flatten(2).transpose(1, 2) + entry.pos_embed((4, 4))
     for block in model.blocks:
         y = block.norm2(tokens + block.mixer(block.norm1(tokens)))
         tokens = y + block.mlp(y)
@@ -42,7 +43,7 @@ def test_sizes_of_the_paper():
     model = paper()
     assert count_parameters(model.entries[0].stem) == 112_320
     assert model.entries[0].cls_token is None
-    assert model.entries[0].position.table.shape == (1, 1024, 128)
+    assert model.entries[0].pos_embed.table.shape == (1, 1024, 128)
     assert count_parameters(model.blocks[0]) == 197_888
     assert model.blocks[0].mlp[0].out_features == 512
 
@@ -63,7 +64,7 @@ def test_strides_of_larger_tokenizers():
 
 def test_start_values():
     model = paper(mixer='performer')
-    table = model.entries[0].position.table
+    table = model.entries[0].pos_embed.table
     assert table.abs().max() <= 2 and table.std().item() == pytest.approx(0.2, rel=0.02)
     linear = model.blocks[0].mlp[0]
     assert linear.weight.std().item() == pytest.approx(0.02, rel=0.05) and not linear.bias.any()
@@ -71,6 +72,14 @@ def test_start_values():
     assert conv.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.05)
     of_values = paper(mixer='nystrom').blocks[0].mixer.conv.weight
     assert of_values.abs().max() <= 33**-0.5, "He's start is the tokenizer's alone"
+
+
+@pytest.mark.parametrize('name', xvit_det.list_models('cc[lnpt]_*'))
+def test_start_values_of_the_head(name):
+    pytest.importorskip('mmpretrain')
+    head = xvit_det.create_model(name).head.fc
+    assert head.weight.std().item() == pytest.approx(0.02, rel=0.1) and head.weight.abs().max() <= 2
+    assert not head.bias.any()
 
 
 def test_dropout_of_the_papers_attention():

@@ -1,6 +1,8 @@
 """What every backbone keeps, run over the registry: a new backbone joins by adding its small variant to ``SMALL``."""
 
+import inspect
 import math
+import re
 import warnings
 from dataclasses import dataclass, field
 
@@ -11,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import xvit_det
 from xvit_det.backbones import Backbone
+from xvit_det.errors import InputError
 
 _XVIT = dict(embed_dims=32, depth=5, attn_dims=16, num_heads=4, mlp_ratio=2, num_class_layers=2, layer_scale=1.0)
 _ONE_STAGE = dict(embed_dims=(16,), depths=(5,), num_heads=(2,), hidden_dims=(32,), head_dims=8)
@@ -46,7 +49,7 @@ class Facts:
 
 
 FACTS = {
-    'XViT': Facts(stem=('stem.', 'position.'), smallest=(1, 1), archs='tiny, small, medium, base'),
+    'XViT': Facts(stem=('stem.', 'pos_embed.'), smallest=(1, 1), archs='tiny, small, medium, base'),
     'ViX': Facts(smallest=(32, 32)),  # as many tokens as landmarks
     'LeViX': Facts(strides=(16, 16, 32, 32, 32), entries={'entries.1.': 3}),
     'CCX': Facts(no_effect=('pooling.score.bias',)),  # the softmax behind it does not feel it
@@ -78,6 +81,15 @@ def test_every_registered_backbone_is_tested():
 
 
 @every_backbone
+def test_every_argument_is_listed_and_documented(name):
+    cls = MODELS.get(name)
+    parameters = inspect.signature(cls).parameters
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in parameters.values())
+    described = ', '.join(re.findall(r'^    ((?:\w+, )*\w+): ', inspect.getdoc(cls), re.M)).split(', ')
+    assert set(described) - {'InputError'} == set(parameters)
+
+
+@every_backbone
 @pytest.mark.parametrize('scope', ['mmdet', 'mmpretrain'])
 def test_builds_in_any_scope(name, scope):
     registry = pytest.importorskip(f'{scope}.registry', reason=f'{scope} is not installed').MODELS
@@ -95,7 +107,7 @@ def test_the_smallest_image(name):
     height, width = FACTS[name].smallest
     check_maps(name, height, width)
     if height > 1:
-        with pytest.raises(ValueError, match='is smaller than a patch|more than the 2 tokens'):
+        with pytest.raises(InputError, match='is smaller than a patch|more than the 2 tokens'):
             build(name)(torch.zeros(1, 3, height // 2, width))
 
 
@@ -169,22 +181,22 @@ def test_out_indices(name):
     ],
 )
 def test_wrong_options_are_refused_in_a_sentence(name, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         build(name, **options)
 
 
 @every_backbone
 def test_unknown_archs_are_refused_with_the_known_ones(name):
-    with pytest.raises(ValueError, match=f"arch 'huge' is not one of {FACTS[name].archs}"):
+    with pytest.raises(InputError, match=f"arch 'huge' is not one of {FACTS[name].archs}"):
         build(name, arch='huge')
-    with pytest.raises(ValueError, match=r"custom arch needs exactly the keys .*missing \[\], unknown \['width'\]"):
+    with pytest.raises(InputError, match=r"custom arch needs exactly the keys .*missing \[\], unknown \['width'\]"):
         build(name, arch=dict(SMALL[name]['arch'], width=1))
 
 
 @every_backbone
 @pytest.mark.parametrize('shape', [(3, 32, 32), (1, 4, 32, 32)])
 def test_wrong_input_is_refused(name, shape):
-    with pytest.raises(ValueError, match=r'is not \(batch, 3, height, width\)'):
+    with pytest.raises(InputError, match=r'is not \(batch, 3, height, width\)'):
         build(name)(torch.zeros(shape))
 
 
@@ -249,7 +261,7 @@ def test_frozen_stages(name, frozen):
     model = build(name, frozen_stages=frozen)
     assert model.train() is model and model.eval() is model, "torch's contract: train() returns the module"
     model.train()
-    for number, modules in enumerate(model.stages):
+    for number, modules in enumerate(model.layer_groups):
         for module in modules:
             assert all(p.requires_grad == (number > frozen) for p in module.parameters())
             assert all(m.training == (number > frozen) for m in module.modules())
@@ -257,7 +269,7 @@ def test_frozen_stages(name, frozen):
     loss_of(model(torch.randn(2, 3, 64, 64))).backward()
     torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.1).step()
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
-    for number in range(len(model.stages)):
+    for number in range(len(model.layer_groups)):
         prefixes = FACTS[name].stem if number == 0 else (f'blocks.{number - 1}.',)
         assert any(k.startswith(prefixes) for k in changed) == (number > frozen), prefixes
 

@@ -20,7 +20,7 @@ def paper(**options) -> CvX:
 def test_stages_of_a_convolution_a_channel_norm_and_blocks():
     model = paper(patch_size=2).eval()
     for norm in (m for m in model.modules() if isinstance(m, ChannelNorm)):
-        nn.init.normal_(norm.gain)
+        nn.init.normal_(norm.weight)
     x = features = torch.randn(2, 3, 12, 16)
     blocks = iter(model.blocks)
     for entry, depth in zip(model.entries, (1, 1, 2), strict=True):
@@ -67,7 +67,7 @@ def test_attention_has_convolutional_projections():
 
 @pytest.mark.parametrize('options', [{}, dict(size=(3, 5)), dict(size=(3, 4), valid=torch.ones(1, 12))])
 def test_attention_needs_the_map(options):
-    with pytest.raises(InputError, match='CvT attention needs the size of the map of all 12 tokens and no padding'):
+    with pytest.raises(InputError, match=r'CvT attention needs the size \(h, w\) of its 12 tokens'):
         CvTAttention(6, 2)(torch.randn(1, 12, 6), **options)
 
 
@@ -80,5 +80,5 @@ def test_cvt_13_has_strides_4_8_16():
 
 
 def test_kernels_are_one_for_each_stage():
-    with pytest.raises(InputError, match='one number for each stage'):
+    with pytest.raises(InputError, match='one number per stage'):
         paper(arch=dict(CvX.arch_zoo['paper'], kernels=(3, 3)))

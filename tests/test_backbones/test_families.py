@@ -56,7 +56,7 @@ def test_every_mixer_in_every_family_makes_a_pyramid_of_any_size_and_learns(fami
 @pytest.mark.parametrize('out_type', ['pyramid', 'cls_token'])
 def test_rotary_positions_with_every_mixer_that_has_queries_and_keys(position, mixer, out_type):
     model = build(ViX, mixer, position=position, out_type=out_type).train()
-    assert not any('position' in name for name in model.state_dict()), 'no table, and none that is not used'
+    assert not any('pos_embed' in name for name in model.state_dict()), 'no table, and none that is not used'
     x = torch.randn(2, 3, HEIGHT, WIDTH)
     outs = model(x)
     sum(out.square().mean() for out in outs).backward()
@@ -87,7 +87,7 @@ def test_without_any_option_a_backbone_takes_images_of_224(family):
 @every_family
 def test_more_landmarks_than_tokens(family):
     model = build(family, dict(type='nystrom', landmarks=64))
-    with pytest.raises(InputError, match=r'landmarks=64, more than the \d+ tokens; give it fewer'):
+    with pytest.raises(InputError, match=r'landmarks=64, more than the \d+ tokens; use fewer'):
         model(torch.zeros(1, 3, 48, 48))
 
 
@@ -118,7 +118,7 @@ def test_drop_path_grows_linearly_from_zero(family):
     ],
 )
 def test_wrong_options_are_refused_in_a_sentence(family, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         build(family, **{'mixer': 'softmax', **options})
 
 
@@ -132,7 +132,7 @@ def test_unknown_stem(family):
 def test_stages_that_do_not_agree(family):
     arch = FAMILIES[family]['arch']
     for change in (dict(depths=(1, 2, 1)), dict(embed_dims=16), dict(num_heads=())):
-        with pytest.raises(InputError, match='a sequence with one number for each stage, and as many in each, not '):
+        with pytest.raises(InputError, match='sequences of one number per stage, all of the same length, not '):
             build(family, 'fourier', arch=dict(arch, **change))
 
 
@@ -161,3 +161,11 @@ def test_an_averaged_map_is_the_mean_of_the_normed_tokens(family):
     x = torch.randn(2, 3, 64, 64)
     for norm, averaged, features in zip(model.norms, model(x), maps(x), strict=True):
         torch.testing.assert_close(averaged, norm(features.flatten(2).transpose(1, 2)).mean(dim=1))
+
+
+@pytest.mark.parametrize('family', [ViX, PiX])
+def test_epsilon_of_every_layer_norm(family):
+    for options, eps in (({}, 1e-5), (dict(norm_eps=1e-6), 1e-6)):
+        model = build(family, 'softmax', out_type='cls_token', **options)
+        norms = [module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
+        assert len(norms) == 9 and {norm.eps for norm in norms} == {eps}

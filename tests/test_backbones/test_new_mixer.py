@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import xvit_det
+from xvit_det.errors import InputError
 from xvit_det.mixers import MIXERS
 
 CONTRIBUTING = Path(__file__).resolve().parents[2] / 'CONTRIBUTING.md'
@@ -57,9 +58,9 @@ def test_it_keeps_the_contract_of_mixers(external):
 
 
 def test_its_wrong_options_are_refused_as_those_of_others(external):
-    with pytest.raises(ValueError, match='mixer external has no option slots; choices: memory'):
+    with pytest.raises(InputError, match='mixer external has no option slots; choices: memory'):
         xvit_det.ViX(arch='tiny', mixer=dict(type='external', slots=3))
-    with pytest.raises(ValueError, match='external memory=0 is not at least 1'):
+    with pytest.raises(InputError, match='external memory=0 is not at least 1'):
         xvit_det.ViX(arch='tiny', mixer=dict(type='external', memory=0))
-    with pytest.raises(ValueError, match="mixer 'outer' is not one of softmax, .*, external"):
+    with pytest.raises(InputError, match="mixer 'outer' is not one of softmax, .*, external"):
         xvit_det.ViX(arch='tiny', mixer='outer')

@@ -5,6 +5,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from xvit_det import XViT
+from xvit_det.errors import InputError
 
 ARCH = dict(embed_dims=32, depth=5, attn_dims=16, num_heads=4, mlp_ratio=2, num_class_layers=2, layer_scale=1.0)
 every_out_type = pytest.mark.parametrize('out_type', ['pyramid', 'featmap', 'cls_token', 'avg_featmap'])
@@ -28,7 +29,7 @@ def test_compiles_into_one_graph():
 
 @pytest.mark.parametrize('sizes', [[[32, 64]], [32, 64], [[64, 33], [64, 64]], [[0, 5], [32, 64]]])
 def test_image_sizes_that_do_not_fit_are_refused(sizes):
-    with pytest.raises(ValueError, match=r'image_sizes .* is not a \(height, width\) within \(32, 64\)'):
+    with pytest.raises(InputError, match=r'image_sizes .* is not a \(height, width\) within \(32, 64\)'):
         build(mask_padding=True)(torch.randn(2, 3, 32, 64), torch.tensor(sizes))
 
 

@@ -64,7 +64,7 @@ def test_linformer_has_a_projection_for_each_stage():
 def test_maps_have_neither_class_token_nor_its_layer():
     model = paper(out_type='pyramid', patch_size=8)
     assert not any('cls' in name or name.startswith('norms') for name in model.state_dict())
-    assert model.entries[0].position.table.shape == (1, 16, 128)
+    assert model.entries[0].pos_embed.table.shape == (1, 16, 128)
 
 
 def test_small_has_the_strides_of_pit():

@@ -95,7 +95,7 @@ def test_what_is_missing_without_a_reason_is_a_warning(tmp_path, log):
     torch.save(state, tmp_path / 'weights.pth')
     load_pretrained(XViT(arch=ARCH, out_type='featmap'), tmp_path / 'weights.pth')
     assert [text for level, text in log if level == logging.WARNING] == [
-        'XViT: missing, start from scratch: blocks.1.norm1.weight'
+        'XViT: missing, trained from scratch: blocks.1.norm1.weight'
     ]
 
 

@@ -12,7 +12,7 @@ from xvit_det.backbones import load_pretrained, pretrained
 
 ARCH = dict(embed_dims=(16,), depths=(4,), num_heads=(2,), head_dims=8, hidden_dims=(32,), pyramid_indices=(0, 1, 2, 3))
 VIX = dict(arch=dict(ARCH, init_std=0.5), mixer=dict(type='linformer', projected=4), patch_size=16)
-TABLE, PROJECTION = 'entries.0.position.table', 'blocks.2.mixer.projection'
+TABLE, PROJECTION = 'entries.0.pos_embed.table', 'blocks.2.mixer.projection'
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_tables_are_fitted_to_the_detectors_grid(classifier, log, img_size, grid
     assert f'{len(missing)} of the missing weights belong to pyramid' in expectedly and 'as expected' in expectedly
     assert unexpected.endswith('not used: entries.0.cls_token, norms.0.weight, norms.0.bias')
     tokens = grid[0] * grid[1]
-    assert f'rows of a class token left out and those of another grid resampled: {TABLE} ' in fitted
+    assert f'resampled to the grid of img_size, rows of unused tokens dropped: {TABLE} ' in fitted
     assert f'{TABLE} (1, 197, 16) to (1, {tokens}, 16)' in fitted
     assert all(f'blocks.{i}.mixer.projection (197, 4) to ({tokens}, 4)' in fitted for i in range(4))
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_fitted_is_an_error_that_changes_nothing(classifier, chan
 
 def test_weights_of_a_non_square_grid_are_not_guessed(tmp_path):
     _, path = save(ViX(**VIX, img_size=(224, 320), out_type='cls_token'), tmp_path / 'wide.pth')
-    with pytest.raises(InputError, match=r'position\.table has shape \(1, 281, 16\), the model needs \(1, 196, 16\)'):
+    with pytest.raises(InputError, match=r'pos_embed\.table has shape \(1, 281, 16\), the model needs \(1, 196, 16\)'):
         load_pretrained(ViX(**VIX), path)
     load_pretrained(ViX(**VIX, img_size=(224, 320)), path)
 

@@ -47,7 +47,7 @@ CASES = {
         _VIX, mixer=dict(type='linformer', projected=8, one_kv_head=False, share_kv=False), position='rotary'
     ),
     'ViX masked, hybrid, pyramid': dict(
-        _VIX, mixer=dict(type='nystrom', landmarks=8, mask_padding=True), stem='deep_conv', out_type='pyramid'
+        _VIX, mixer=dict(type='nystrom', landmarks=8, mask_fill=True), stem='deep_conv', out_type='pyramid'
     ),
     'PiX pyramid': dict(_OTHERS['PiX'], mixer='fourier', stem='overlap', out_type='pyramid'),
     'CvX pyramid': dict(_OTHERS['CvX'], mixer='softmax', out_type='pyramid'),

@@ -21,7 +21,7 @@ def test_a_classifier_is_pre_norm_blocks_around_a_class_token():
     x = torch.randn(2, 3, 32, 32)
     (entry,) = model.entries
     tokens = entry.stem(x).flatten(2).transpose(1, 2)
-    tokens = torch.cat((entry.cls_token.expand(2, 1, 128), tokens), dim=1) + entry.position.table
+    tokens = torch.cat((entry.cls_token.expand(2, 1, 128), tokens), dim=1) + entry.pos_embed.table
     for block in model.blocks:
         tokens = tokens + block.mixer(block.norm1(tokens))
         tokens = tokens + block.mlp(block.norm2(tokens))
@@ -33,9 +33,9 @@ def test_the_class_token_is_left_out_of_maps():
     maps = paper(patch_size=4, out_type='featmap').eval()
     names = set(maps.state_dict())
     assert not any('cls_token' in name or name.startswith('norms') for name in names)
-    assert maps.entries[0].position.table.shape == (1, 64, 128)
+    assert maps.entries[0].pos_embed.table.shape == (1, 64, 128)
     classifier = paper(patch_size=4)
-    assert classifier.entries[0].position.table.shape == (1, 65, 128)
+    assert classifier.entries[0].pos_embed.table.shape == (1, 65, 128)
     assert set(classifier.state_dict()) - names == {'entries.0.cls_token', 'norms.0.weight', 'norms.0.bias'}
 
 
@@ -46,9 +46,9 @@ def test_sizes_and_start_values_of_the_paper():
     assert count_parameters(block.mlp) == 65_920
     assert count_parameters(block) == 132_096
     assert [norm.eps for norm in (block.norm1, block.norm2)] == [1e-5, 1e-5]
-    assert model.entries[0].position.table.std().item() == pytest.approx(1, abs=0.02)
+    assert model.entries[0].pos_embed.table.std().item() == pytest.approx(1, abs=0.02)
     assert model.entries[0].cls_token.std().item() == pytest.approx(1, abs=0.2)
-    assert ViX(arch='tiny', mixer='fourier').entries[0].position.table.std().item() == pytest.approx(0.02, abs=1e-3)
+    assert ViX(arch='tiny', mixer='fourier').entries[0].pos_embed.table.std().item() == pytest.approx(0.02, abs=1e-3)
 
 
 def test_fnet_has_no_parameters_in_its_mixers():
@@ -120,9 +120,9 @@ def test_the_deep_stem_has_the_norms_asked_for():
         (dict(position='sine'), "position 'sine' is not one of learned, rotary, axial, none"),
         (
             dict(position='rotary', mixer='fourier'),
-            'mixer fourier takes no rotary position; those that do: softmax, performer, linformer',
+            'mixer fourier does not support rotary positions; these do: softmax, performer, linformer',
         ),
-        (dict(stem='conv', patch_size=16), 'stride of 1, 2, 4 or 8, not 16; stem deep_conv takes more'),
+        (dict(stem='conv', patch_size=16), 'stride of 1, 2, 4 or 8, not 16; use stem deep_conv'),
         (
             dict(out_type='pyramid', patch_size=14),
             'a map of stride 14 cannot become one of stride 4: not a power of two',

@@ -6,6 +6,8 @@ from torch import nn
 
 from xvit_det import XViT, count_macs, count_parameters
 from xvit_det.backbones.xvit import pyramid_indices
+from xvit_det.errors import InputError
+from xvit_det.layers import Affine
 
 # arch: classifier's parameters with 1000 classes, backbone's without and with the pyramid, GMACs at 224 and at 384
 TABLE = {
@@ -66,7 +68,7 @@ def test_parameters_of_the_parts(arch):
     block, parts = model.blocks[0], PARTS[arch]
     measured = dict(
         stem=model.stem,
-        position=model.position,
+        position=model.pos_embed,
         block=block,
         attn=block.attn,
         lpi=block.lpi,
@@ -88,7 +90,7 @@ def test_defaults_of_the_paper():
     assert pyramid_indices(12) == (3, 5, 7, 11)
     assert pyramid_indices(24) == (7, 11, 15, 23)
     assert all(len(set(pyramid_indices(depth))) == 4 for depth in range(4, 40))
-    with pytest.raises(ValueError, match='at least four blocks, not depth=3'):
+    with pytest.raises(InputError, match='at least four blocks, not depth=3'):
         pyramid_indices(3)
     with torch.device('meta'):
         for arch, alpha in (('small', 1.0), ('medium', 1e-5)):
@@ -102,8 +104,10 @@ def test_defaults_of_the_paper():
 
 def test_options_reach_their_parts():
     arch = dict(XViT.arch_zoo['tiny'], depth=4)
-    model = XViT(arch=arch, out_type='cls_token', position=False, kv_axis=-1, gamma=None)
-    assert model.position is None
+    model = XViT(arch=arch, out_type='cls_token', position=False, kv_axis=-1, gamma=None, layer_scale=0.25)
+    assert model.pos_embed is None
     assert model.blocks[0].attn.kv_axis == -1 and model.class_blocks[0].attn.kv_axis == -1
     assert not any('gamma' in name for name, _ in model.named_parameters())
+    affines = [module for module in model.modules() if isinstance(module, Affine)]
+    assert len(affines) == 4 * 3 + 2 * 2 and all((affine.alpha == 0.25).all() for affine in affines)
     assert XViT(arch=arch, in_channels=1).eval()(torch.randn(1, 1, 32, 32))[2].shape == (1, 192, 2, 2)

@@ -140,7 +140,7 @@ def test_weight_decay_agrees_with_the_backbone(shapes_of, name):
     decays = weight_decays(cfg, model)
     exempt = {f'backbone.{p}' for p in model.backbone.no_weight_decay()}
     assert any(p.endswith('cls_token') for p in exempt) == name.endswith('in1k')
-    assert any(p.endswith('position.table') for p in exempt) == ('xvit' not in name)
+    assert any(p.endswith('pos_embed.table') for p in exempt) == ('xvit' not in name)
     assert {p for p, decay in decays.items() if p.startswith('backbone.') and decay == 0} == exempt
 
 

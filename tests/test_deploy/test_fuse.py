@@ -229,11 +229,11 @@ def test_position_encoding_follows_size_weights_and_dtype():
     for size in ((64, 64), (64, 96), (64, 64)):
         x = torch.randn(1, 3, *size)
         assert_same(model(x), fused(x))
-    assert fused.position((4, 4)) is fused.position((4, 4))
-    for each in (model.position, fused.position.position):
+    assert fused.pos_embed((4, 4)) is fused.pos_embed((4, 4))
+    for each in (model.pos_embed, fused.pos_embed.position):
         each.proj.weight.mul_(2)
     assert_same(model(x), fused(x))
-    assert fused.double().position((4, 4)).dtype == torch.float64
+    assert fused.double().pos_embed((4, 4)).dtype == torch.float64
 
 
 class KernelCounter(TorchDispatchMode):

@@ -11,7 +11,7 @@ def test_class_token_first_then_positions():
     embedding = Embedding(PatchEmbed(3, 6, 4), LearnedPosition(6, (2, 3), num_prefix=1), cls_dims=6)
     image = torch.randn(2, 3, 8, 12)
     x, size = embedding(image)
-    table = embedding.position.table[0]
+    table = embedding.pos_embed.table[0]
     assert size == (2, 3) and x.shape == (2, 7, 6)
     for b in range(2):
         torch.testing.assert_close(x[b, 0], embedding.cls_token[0, 0] + table[0])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from xvit_det.errors import InputError
 from xvit_det.functional import map_to_tokens, tokens_to_map
 from xvit_det.layers import (
     Affine,
@@ -47,7 +48,7 @@ def test_drop_path_drops_whole_images_and_keeps_the_mean():
     assert ((y == 0).flatten(1).all(1) | (y == 1 / 0.75).flatten(1).all(1)).all()
     assert abs(y.mean().item() - 1) < 0.05
     assert drop.eval()(x) is x
-    with pytest.raises(ValueError, match=r'1\.0 is not in \[0, 1\)'):
+    with pytest.raises(InputError, match=r'1\.0 is not in \[0, 1\)'):
         DropPath(1.0)
 
 
@@ -64,9 +65,9 @@ def test_norms(cfg, kind):
 
 def test_unfit_norms():
     for cfg in (dict(type='GN'), dict(type='GN', num_groups=3)):
-        with pytest.raises(ValueError, match='GN needs num_groups that divides 8 channels'):
+        with pytest.raises(InputError, match='GN needs num_groups that divides 8 channels'):
             build_norm(cfg, 8)
-    with pytest.raises(ValueError, match="'LN' is not one of BN, SyncBN, GN"):
+    with pytest.raises(InputError, match="'LN' is not one of BN, SyncBN, GN"):
         build_norm(dict(type='LN'), 8)
 
 
@@ -99,9 +100,9 @@ def test_stem_halves_and_rounds_up():
     assert [c.out_channels for c in stem.convs] == [4, 8, 16, 32]
     for height, width in ((32, 48), (33, 17), (1, 1)):
         assert stem.eval()(torch.randn(1, 3, height, width)).shape[-2:] == (-(-height // 16), -(-width // 16))
-    with pytest.raises(ValueError, match='stride 12 is not a power of two'):
+    with pytest.raises(InputError, match='stride 12 is not a power of two'):
         ConvStem(3, 32, 12, BN)
-    with pytest.raises(ValueError, match='embed_dims=36 is not a multiple of 8'):
+    with pytest.raises(InputError, match='embed_dims=36 is not a multiple of 8'):
         ConvStem(3, 36, 16, BN)
 
 
@@ -146,14 +147,14 @@ def test_pyramid_of_maps_of_several_strides():
 
 @pytest.mark.parametrize('in_strides, wrong', [((14,) * 4, (14, 4)), ((4, 8, 16, 96), (96, 32))])
 def test_strides_that_a_pyramid_cannot_bridge(in_strides, wrong):
-    message = 'a map of stride {} cannot become one of stride {}: not a power of two between them'
-    with pytest.raises(ValueError, match=message.format(*wrong)):
+    message = 'a map of stride {} cannot become one of stride {}: not a power of two apart'
+    with pytest.raises(InputError, match=message.format(*wrong)):
         FeaturePyramid([4] * 4, BN, in_strides)
 
 
 def test_class_attention_reads_patch_tokens_and_leaves_them_alone():
     torch.manual_seed(0)
-    block = ClassAttentionBlock(16, 8, 2, 32, layer_scale=1.0)
+    block = ClassAttentionBlock(16, 8, 2, hidden_dims=32, layer_scale=1.0)
     cls_token, x = torch.randn(2, 1, 16), torch.randn(2, 6, 16)
     before = x.clone()
     out = block(cls_token, x)

@@ -83,7 +83,7 @@ def test_the_first_convolutions_of_the_plain_stem_take_the_strides(stride, strid
 
 
 def test_plain_stems_that_cannot_be():
-    with pytest.raises(InputError, match='stride of 1, 2, 4 or 8, not 16; stem deep_conv takes more'):
+    with pytest.raises(InputError, match='stride of 1, 2, 4 or 8, not 16; use stem deep_conv'):
         PlainConvStem(3, 128, 16)
     with pytest.raises(InputError, match='embed_dims=6 is not a multiple of 4'):
         PlainConvStem(3, 6, 2)

@@ -51,7 +51,7 @@ def test_a_new_mixer_is_one_class_and_one_entry():
         (['nystrom'], r"mixer \['nystrom'\] is not one of softmax"),
         (
             dict(type='nystrom', landmark=3),
-            'mixer nystrom has no option landmark; choices: landmarks, pinv_iterations, conv_kernel, mask_padding',
+            'mixer nystrom has no option landmark; choices: landmarks, pinv_iterations, conv_kernel, mask_fill',
         ),
         (dict(type='fourier', window=3, kernel=5), 'mixer fourier has no option kernel, window; choices: none'),
     ],
@@ -64,5 +64,5 @@ def test_unknown_names_and_options(mixer, message):
 @pytest.mark.parametrize('name', ['fourier', 'mlp', 'xnorm'])
 def test_mixers_that_take_no_rotary_position(name):
     able = 'softmax, performer, linformer, nystrom$'
-    with pytest.raises(InputError, match=f'^mixer {name} takes no rotary position; those that do: {able}'):
+    with pytest.raises(InputError, match=f'^mixer {name} does not support rotary positions; these do: {able}'):
         build_mixer(name, MIXERS, **CONTEXT, rotary=RotaryPosition(8))

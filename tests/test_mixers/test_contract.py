@@ -22,7 +22,7 @@ VARIANTS = {
     'linformer all heads': dict(type='linformer', projected=4, one_kv_head=False, share_kv=False),
     'nystrom': dict(type='nystrom', landmarks=4, conv_kernel=5),
     'nystrom filled': dict(type='nystrom', landmarks=5, conv_kernel=5),
-    'nystrom masked': dict(type='nystrom', landmarks=7, conv_kernel=None, mask_padding=True),
+    'nystrom masked': dict(type='nystrom', landmarks=7, conv_kernel=None, mask_fill=True),
     'fourier': dict(type='fourier'),
     'mlp': dict(type='mlp'),
     'xnorm': dict(type='xnorm'),
@@ -88,7 +88,7 @@ def test_all_tokens_valid_is_the_same_as_none_said(variant):
 
 @pytest.mark.parametrize('variant', sorted(CANNOT_LEAVE_OUT))
 def test_mixers_that_cannot_leave_tokens_out_say_so(variant):
-    with pytest.raises(InputError, match=f'^{variant} cannot leave padded tokens out: every output '):
+    with pytest.raises(InputError, match=f'^{variant} cannot mask padded tokens: every output '):
         build(variant)(tokens(2), torch.ones(2, TOKENS, dtype=torch.bool))
 
 

@@ -119,7 +119,7 @@ def test_wrong_input():
     with pytest.raises(InputError, match='linformer projected=0 is not at least 1'):
         LinformerAttention(8, 2, grid=GRID, projected=0)
     mixer = LinformerAttention(8, 2, grid=GRID, num_prefix=1)
-    with pytest.raises(InputError, match=r'linformer is given 20 tokens, not 1 \+ 4 x 5; give the size'):
+    with pytest.raises(InputError, match=r'linformer got 20 tokens, not 1 \+ 4 x 5; pass the size'):
         mixer(torch.zeros(1, 20, 8))
-    with pytest.raises(InputError, match=r'linformer is given 21 tokens, not 1 \+ 6 x 6'):
+    with pytest.raises(InputError, match=r'linformer got 21 tokens, not 1 \+ 6 x 6'):
         mixer(torch.zeros(1, 21, 8), size=(6, 6))

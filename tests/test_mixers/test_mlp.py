@@ -28,10 +28,10 @@ def test_has_the_papers_number_of_parameters():
 
 def test_is_bound_to_its_number_of_tokens():
     assert not MLPMixer.any_grid
-    with pytest.raises(InputError, match='mlp is bound to 12 tokens and is given 20'):
+    with pytest.raises(InputError, match='mlp is bound to 12 tokens, but got 20'):
         MLPMixer(6, grid=(3, 4))(torch.zeros(1, 20, 6))
 
 
 def test_no_width_between_the_layers():
-    with pytest.raises(InputError, match='mlp expansion=0.05 leaves no width between its layers; give a larger one'):
+    with pytest.raises(InputError, match='mlp expansion=0.05 gives a hidden width of zero; use a larger one'):
         MLPMixer(6, grid=(3, 4), expansion=0.05)

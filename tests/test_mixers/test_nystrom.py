@@ -51,11 +51,11 @@ def test_equals_the_package_for_many_images_and_heads(tokens):
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-6)
 
 
-def test_mask_padding_equals_the_package_given_a_mask():
-    ours, theirs = pair(1, 6, 6, 5, mask_padding=True)
+def test_mask_fill_equals_the_package_given_a_mask():
+    ours, theirs = pair(1, 6, 6, 5, mask_fill=True)
     x = torch.randn(1, 21, 8, dtype=torch.float64)  # 3 zeros in front, less than the 4 tokens of a landmark
     torch.testing.assert_close(ours(x), theirs(x, mask=torch.ones(1, 21, dtype=torch.bool)))
-    ours.mask_padding = False
+    ours.mask_fill = False
     assert not torch.allclose(ours(x), theirs(x, mask=torch.ones(1, 21, dtype=torch.bool)), atol=1e-4)
 
 
@@ -67,7 +67,7 @@ def by_definition(mixer, x, valid):
     images, n, _ = x.shape
     fill = -n % mixer.landmarks
     x = torch.cat((x.new_zeros(images, fill, x.shape[2]), x), dim=1)
-    valid = torch.cat((torch.full((images, fill), not mixer.mask_padding), valid), dim=1)
+    valid = torch.cat((torch.full((images, fill), not mixer.mask_fill), valid), dim=1)
     groups = torch.arange(n + fill) // ((n + fill) // mixer.landmarks)
     position = mixer.rotary or (lambda u: u)
     outs = []
@@ -86,13 +86,13 @@ def by_definition(mixer, x, valid):
     return mixer.proj(torch.stack(outs))
 
 
-@pytest.mark.parametrize('mask_padding', [False, True])
+@pytest.mark.parametrize('mask_fill', [False, True])
 @pytest.mark.parametrize('tokens, landmarks', [(16, 4), (13, 4), (9, 8), (5, 5)])
 @pytest.mark.parametrize('rotary', [False, True])
-def test_equals_dense_algebra_and_leaves_tokens_out(tokens, landmarks, mask_padding, rotary):
+def test_equals_dense_algebra_and_leaves_tokens_out(tokens, landmarks, mask_fill, rotary):
     """9 tokens and 8 landmarks: 7 zeros in front, which fill three landmarks."""
     torch.manual_seed(0)
-    options = dict(landmarks=landmarks, pinv_iterations=ENOUGH, conv_kernel=None, mask_padding=mask_padding)
+    options = dict(landmarks=landmarks, pinv_iterations=ENOUGH, conv_kernel=None, mask_fill=mask_fill)
     options['rotary'] = RotaryPosition(4) if rotary else None
     mixer = NystromAttention(8, 2, **options).double()
     x = 3 * torch.randn(2, tokens, 8, dtype=torch.float64)
@@ -145,5 +145,5 @@ def test_wrong_options(options, message):
 
 
 def test_more_landmarks_than_tokens():
-    with pytest.raises(InputError, match='nystrom has landmarks=64, more than the 63 tokens; give it fewer'):
+    with pytest.raises(InputError, match='nystrom has landmarks=64, more than the 63 tokens; use fewer'):
         NystromAttention(8, 2)(torch.zeros(1, 63, 8))

@@ -85,7 +85,7 @@ def test_dropout_is_for_training_only(fused):
 
 
 def test_width_must_split_into_the_heads():
-    with pytest.raises(InputError, match='embed_dims=10 does not split into num_heads=4; give head_dims'):
+    with pytest.raises(InputError, match='embed_dims=10 is not divisible by num_heads=4; set head_dims'):
         SoftmaxAttention(10, 4)
 
 

@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import linear
 
 from xvit_det.analysis import count_macs
+from xvit_det.errors import InputError
 from xvit_det.mixers import XNormAttention, xnorm_attention
 
 
@@ -105,9 +106,9 @@ def test_gamma_and_width_options():
     x = torch.randn(1, 6, 32)
     assert not any('gamma' in name for name, _ in bare.named_parameters())
     torch.testing.assert_close(scaled(x) - scaled.proj.bias, 4 * (bare(x) - bare.proj.bias))
-    with pytest.raises(ValueError, match='attn_dims=18 does not split into num_heads=4'):
+    with pytest.raises(InputError, match='attn_dims=18 is not divisible by num_heads=4'):
         XNormAttention(32, attn_dims=18, num_heads=4)
-    with pytest.raises(ValueError, match='kv_axis=0 is not -2'):
+    with pytest.raises(InputError, match='kv_axis=0 is not -2'):
         XNormAttention(32, num_heads=4, kv_axis=0)
 
 

@@ -14,24 +14,23 @@ def count_parameters(model: nn.Module, convention: str = 'all') -> int:
 
     Args:
         model: Any module.
-        convention: ``'all'``: every number in a parameter, frozen or not; ``'paper'``: as the "Vision Xformers" paper
-            counts, with a tool that sees the weights and biases of PyTorch's own layers only. Each of our classes names
-            what such a tool misses in ``uncounted_in_papers``: class tokens, position tables, Linformer projections
-            and CvX's channel norms.
+        convention: ``'all'``: every parameter, frozen or not; ``'paper'``: as the "Vision Xformers" paper counts, with
+            a tool that sees only the weights and biases of PyTorch's own layers. It leaves out class tokens, position
+            tables, Linformer's projections and CvX's channel norms.
 
     Raises:
         InputError: An unknown convention.
     """
     if convention not in ('all', 'paper'):
         raise InputError(f'convention {convention!r} is not one of all, paper')
-    total = sum(parameter.numel() for parameter in model.parameters())
     if convention == 'all':
-        return total
-    return total - sum(
-        getattr(module, name).numel()
+        return sum(parameter.numel() for parameter in model.parameters())
+    return sum(
+        parameter.numel()
         for module in model.modules()
-        for name in getattr(module, 'uncounted_in_papers', ())
-        if getattr(module, name) is not None
+        if type(module).__module__.startswith('torch.nn.')
+        for name, parameter in module.named_parameters(recurse=False)
+        if name in ('weight', 'bias')
     )
 
 

@@ -1,7 +1,7 @@
-"""What all backbones share: choosing a variant and its outputs, freezing, layer depth, pretrained weights."""
+"""What all backbones share: choice of variant and outputs, freezing, layer depth, loading of weights."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +9,7 @@ from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from xvit_det.backbones.pretrained import FUSED, check_fused, load_pretrained
+from xvit_det.backbones.pretrained import FUSED, check_fused, load_pretrained, log_resampled, resample_tables
 from xvit_det.errors import InputError
 from xvit_det.folding import fold_parts
 
@@ -17,15 +17,15 @@ OUT_TYPES = ('pyramid', 'featmap', 'cls_token', 'avg_featmap')
 
 
 def resolve_arch(arch: str | Mapping, zoo: Mapping[str, Mapping], aliases: Mapping[str, str]) -> dict:
-    """Look up a named architecture, or check that a given one has the same keys.
+    """Look up a named architecture, or check the keys of a custom one.
 
     Raises:
-        InputError: An unknown name, a missing or an unknown key; the message lists the known ones.
+        InputError: An unknown name, or a missing or unknown key; the message lists the known ones.
     """
     if isinstance(arch, str):
         name = aliases.get(arch, arch)
         if name not in zoo:
-            raise InputError(f'arch {arch!r} is not one of {", ".join(zoo)}, nor a dict with the same keys')
+            raise InputError(f'arch {arch!r} is not one of {", ".join(zoo)}, or a dict with the same keys')
         return dict(zoo[name])
     keys = set(next(iter(zoo.values())))
     missing, unknown = sorted(keys - set(arch)), sorted(set(arch) - keys)
@@ -35,7 +35,7 @@ def resolve_arch(arch: str | Mapping, zoo: Mapping[str, Mapping], aliases: Mappi
 
 
 def resolve_indices(indices: int | Sequence[int], depth: int) -> tuple[int, ...]:
-    """Turn block numbers, negative ones counting from the end, into ascending numbers in [0, depth).
+    """Resolve block numbers, where negative ones count from the end, to ascending numbers in [0, depth).
 
     Raises:
         InputError: An index out of range, not an integer, or out of order.
@@ -50,7 +50,7 @@ def resolve_indices(indices: int | Sequence[int], depth: int) -> tuple[int, ...]
 
 
 class Backbone(BaseModule, ABC):
-    """Base of all backbones. A subclass builds its modules, sets ``depth`` first, and ends with :meth:`_freeze`.
+    """Base of all backbones. A subclass calls this constructor, builds its modules, and ends with :meth:`_freeze`.
 
     Args:
         out_type: One of ``OUT_TYPES``.
@@ -60,13 +60,13 @@ class Backbone(BaseModule, ABC):
         frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks. Frozen parts get no
             gradient and stay in evaluation mode.
         norm_eval: Keep BatchNorm layers in evaluation mode while training.
-        with_cp: Recompute the blocks' activations in the backward pass, trading time for memory.
+        with_cp: Recompute the blocks' activations in the backward pass, which trades time for memory.
         init_cfg: OpenMMLab's; ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')`` loads weights through
             :func:`load_pretrained`, which reports what matched.
 
     Attributes:
         out_channels: Channels of every output.
-        out_strides: Stride of every output map; empty for outputs that are vectors.
+        out_strides: Stride of every output map; empty for vectors.
 
     Raises:
         InputError: A value that is not one of the choices; the message lists them.
@@ -74,7 +74,7 @@ class Backbone(BaseModule, ABC):
 
     out_channels: tuple[int, ...]
     out_strides: tuple[int, ...]
-    # Name prefixes of weights that a classification checkpoint lacks by nature.
+    # Name prefixes of weights that no classification checkpoint has.
     new_in_detection: ClassVar[tuple[str, ...]] = ('pyramid.',)
 
     def __init__(
@@ -100,8 +100,8 @@ class Backbone(BaseModule, ABC):
                 f'out_type pyramid needs four out_indices, or three to start at stride 8; not {out_indices}'
             )
         if out_type == 'cls_token' and self.out_indices != (depth - 1,):
-            raise InputError(f'out_type cls_token reads the last block only; out_indices={out_indices} names others')
-        # Blocks behind the last output would never get a gradient, so they are not built.
+            raise InputError(f'out_type cls_token reads the last block only, not out_indices={out_indices}')
+        # Blocks after the last output would never get a gradient, so they are not built.
         self.num_blocks = self.out_indices[-1] + 1
         if not (isinstance(frozen_stages, int) and -1 <= frozen_stages <= self.num_blocks):
             raise InputError(f'frozen_stages={frozen_stages} is not in [-1, {self.num_blocks}]')
@@ -111,11 +111,11 @@ class Backbone(BaseModule, ABC):
 
     @property
     @abstractmethod
-    def stages(self) -> list[list[nn.Module]]:
-        """What ``frozen_stages`` and layer decay count: the stem's modules first, then every block's."""
+    def layer_groups(self) -> list[list[nn.Module]]:
+        """The units of ``frozen_stages`` and layer decay: the modules of the stem, then those of each block."""
 
     def init_weights(self) -> None:
-        """Apply ``init_cfg``: pretrained weights last, over whatever else it asks for."""
+        """Apply ``init_cfg``, pretrained weights last."""
         if self.is_init:
             return
         init_cfg = self.init_cfg
@@ -132,7 +132,7 @@ class Backbone(BaseModule, ABC):
             self.init_cfg = init_cfg
 
     def train(self, mode: bool = True) -> 'Backbone':
-        """Set the mode, except that frozen parts, and BatchNorm under ``norm_eval``, stay in evaluation mode."""
+        """Set the mode; frozen parts, and BatchNorm layers with ``norm_eval``, stay in evaluation mode."""
         super().train(mode)
         self._freeze()
         if mode and self.norm_eval:
@@ -168,7 +168,7 @@ class Backbone(BaseModule, ABC):
         return self
 
     def switch_to_deploy(self) -> 'Backbone':
-        """OpenMMLab's name of :meth:`fuse`."""
+        """OpenMMLab's name for :meth:`fuse`."""
         return self.fuse()
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
@@ -176,43 +176,44 @@ class Backbone(BaseModule, ABC):
 
         Args:
             param_name: The parameter's full name.
-            prefix: What precedes the backbone's own names in it, such as ``'backbone.'``.
+            prefix: What precedes the backbone's own names, such as ``'backbone.'``.
 
         Returns:
-            The depth, 0 for the stem, i + 1 for block i, and the greatest for everything behind the blocks or outside
-            the backbone; and the number of depths.
+            The depth (0 for the stem, i + 1 for block i, the largest for everything after the blocks or outside the
+            backbone), and the number of depths.
         """
-        num_layers = len(self.stages) + 1
+        num_layers = len(self.layer_groups) + 1
         if param_name.startswith(prefix):
             parameter = dict(self.named_parameters()).get(param_name[len(prefix) :])
-            for depth, modules in enumerate(self.stages):
+            for depth, modules in enumerate(self.layer_groups):
                 if any(parameter is p for module in modules for p in module.parameters()):
                     return depth, num_layers
         return num_layers - 1, num_layers
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay should leave alone: norms, biases, affines, gammas, class token,
-        position table."""
+        """Names of the parameters without weight decay: norms, biases, affines, gammas, class token, position table."""
         return {
             name
             for name, parameter in self.named_parameters()
-            if parameter.ndim <= 1 or name.endswith(('cls_token', 'position.table')) or '.gamma_' in name
+            if parameter.ndim <= 1 or name.endswith(('cls_token', 'pos_embed.table')) or '.gamma_' in name
         }
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: MutableMapping[str, Tensor], prefix: str, *args: Any) -> None:
+        # Called on every load path, before the submodules load from the same dict.
         check_fused(self, state_dict, prefix)
+        log_resampled(type(self).__name__, resample_tables(self, state_dict, prefix))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_input(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f'input shape {tuple(x.shape)} is not (batch, {self.in_channels}, height, width)')
+            raise InputError(f'input shape {tuple(x.shape)} is not (batch, {self.in_channels}, height, width)')
 
     @property
     def _recompute(self) -> bool:
         return self.with_cp and self.training and torch.is_grad_enabled()
 
     def _freeze(self) -> None:
-        for modules in self.stages[: self.frozen_stages + 1]:
+        for modules in self.layer_groups[: self.frozen_stages + 1]:
             for module in modules:
                 module.eval()
                 module.requires_grad_(False)

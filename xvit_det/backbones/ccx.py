@@ -1,10 +1,10 @@
 """CCX: a compact convolutional transformer with any token mixer.
 
 "Vision Xformers" (arXiv 2107.02239), Tables 3 and 4; "Escaping the Big Data Paradigm with Compact Transformers" (arXiv
-2104.05704), Section 3, for tokenizer and sequence pooling.
+2104.05704), Section 3, for its tokenizer and sequence pooling.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.registry import MODELS
@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from xvit_det.backbones.staged import StagedBackbone
 from xvit_det.errors import InputError
 from xvit_det.layers import ConvTokenizer, Embedding, LearnedPosition, PostNormBlock
-from xvit_det.mixers import TokenMixer
 
 
 class SequencePooling(nn.Module):
-    """The sum of all tokens, weighted by a softmax of a learned score: (B, N, C) -> (B, C).
+    """The sum of all tokens, weighted by the softmax of a learned score: (B, N, C) -> (B, C).
 
     Args:
         embed_dims: Width C of the tokens.
@@ -34,18 +33,28 @@ class SequencePooling(nn.Module):
 
 @MODELS.register_module()
 class CCX(StagedBackbone):
-    """Convolutions with pooling for an embedding, blocks with the second norm on the residual stream, sequence pooling.
+    """CCT's layout with any token mixer: a convolutional tokenizer, blocks with the second norm on the residual stream,
+    and sequence pooling.
 
     Args:
         arch: ``'paper'`` for CIFAR-10 and Tiny ImageNet, ``'cct_14'`` as CCT-14/7x2; or a dict with the same keys, of
-            which ``tokenizer_widths``, ``tokenizer_kernel`` and ``pool_stride`` describe the embedding: the channels
-            after each of its convolutions but the last, their side, and the stride of the pooling after each.
+            which ``tokenizer_widths`` (channels of each convolution but the last), ``tokenizer_kernel`` (their kernel
+            size) and ``pool_stride`` (of the pooling after each) describe the tokenizer.
         mixer: See :class:`xvit_det.ViX`; the paper's CCT has ``dict(type='softmax', attn_drop=0.1)``.
-        patch_size: Stride of the tokens, in pixels: the first convolutions have stride 2 as often as is needed.
-        **shared: See :class:`StagedBackbone`; ``out_type='cls_token'`` is the sequence pooling.
+        img_size: Image side in pixels, or (height, width), that position tables and Linformer are made for.
+        patch_size: Stride of the tokens in pixels; as many of the first convolutions as needed have stride 2.
+        in_channels: Channels of the image.
+        out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the sequence pooling) or ``'avg_featmap'``.
+        out_indices: Blocks to read, counted through all stages; ``None``: the arch's for the pyramid, else the last.
+        drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.
+        frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks.
+        norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        with_cp: Recompute activations in the backward pass to save memory.
+        norm_cfg: Norm of the convolutions that have one: ``BN``, ``SyncBN`` or ``GN``.
+        init_cfg: OpenMMLab's initialisation; ``dict(type='Pretrained', checkpoint=...)`` loads weights.
 
     Raises:
-        InputError: A value that is not one of the choices, or a stride that the embedding cannot have.
+        InputError: A value that is not one of the choices, or a stride that the tokenizer cannot have.
     """
 
     arch_zoo = {
@@ -72,6 +81,7 @@ class CCX(StagedBackbone):
             pool_stride=2,
         ),
     }
+    block = PostNormBlock
     max_stages = 1
 
     def __init__(
@@ -79,11 +89,33 @@ class CCX(StagedBackbone):
         *,
         arch: str | Mapping[str, Any] = 'cct_14',
         mixer: str | Mapping[str, Any] = 'nystrom',
+        img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
-        **shared: Any,
+        in_channels: int = 3,
+        out_type: str = 'pyramid',
+        out_indices: int | Sequence[int] | None = None,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(arch=arch, mixer=mixer, patch_size=patch_size, **shared)
-        self._build()
+        super().__init__(
+            arch=arch,
+            mixer=mixer,
+            img_size=img_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            out_type=out_type,
+            out_indices=out_indices,
+            drop_path_rate=drop_path_rate,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            norm_cfg=norm_cfg,
+            init_cfg=init_cfg,
+        )
         if self.out_type == 'cls_token':
             self.pooling = SequencePooling(self.out_channels[-1])
         self._reset_parameters()
@@ -102,14 +134,11 @@ class CCX(StagedBackbone):
             LearnedPosition(embed_dims, self._grid(stage), std=0.2, truncated=True),
         )
 
-    def _block(self, mixer: TokenMixer, hidden_dims: int, drop_path_rate: float) -> nn.Module:
-        return PostNormBlock(mixer, hidden_dims, drop_path_rate)
-
     def _pool(self, x: Tensor) -> Tensor:
         return self.pooling(x)
 
     def _reset_parameters(self) -> None:
-        """Linear layers from a normal of deviation 0.02, the tokenizer's convolutions after He, as CCT."""
+        """As CCT: linear layers from a truncated normal of 0.02, the tokenizer's convolutions from He's."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)

@@ -5,7 +5,7 @@
 """
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from xvit_det.backbones.staged import StagedBackbone
 from xvit_det.errors import InputError
 from xvit_det.functional import map_to_tokens, merge_heads, split_heads, split_parts, tokens_to_map
-from xvit_det.layers import ChannelNorm, MixerBlock, build_norm
+from xvit_det.layers import ChannelNorm, build_norm
 from xvit_det.layers.norm import fold_norm
 from xvit_det.mixers import MIXERS, TokenMixer
 from xvit_det.mixers.base import resolve_head_dims
@@ -27,7 +27,7 @@ class ConvProjection(nn.Module):
 
     Args:
         embed_dims: Width C of the tokens.
-        out_dims: Width C' after it.
+        out_dims: Output width C'.
         norm_cfg: See :func:`xvit_det.layers.build_norm`.
     """
 
@@ -48,7 +48,7 @@ class ConvProjection(nn.Module):
 
 
 class CvTAttention(TokenMixer):
-    """Softmax attention with convolutional projections, one for the queries and one for keys and values.
+    """Softmax attention with convolutional projections, one for queries and one for keys and values.
 
     Args:
         embed_dims: Width C of the tokens.
@@ -71,7 +71,7 @@ class CvTAttention(TokenMixer):
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         if valid is not None or size is None or size[0] * size[1] != x.shape[1]:
             raise InputError(
-                f'CvT attention needs the size of the map of all {x.shape[1]} tokens and no padding, not {size}'
+                f'CvT attention needs the size (h, w) of its {x.shape[1]} tokens, not {size}, and no padding mask'
             )
         q = split_heads(self.q(x, size), self.num_heads)
         k, v = split_parts(self.kv(x, size), self.num_heads, 2)
@@ -82,9 +82,9 @@ class ConvEmbed(nn.Module):
     """A convolution and a channel norm: the entry of every stage.
 
     Args:
-        in_dims: Channels before it.
+        in_dims: Input channels.
         embed_dims: Width C of the tokens.
-        kernel: Side of the convolution.
+        kernel: Kernel size.
         stride: Its stride.
     """
 
@@ -106,11 +106,21 @@ class CvX(StagedBackbone):
 
     Args:
         arch: ``'paper'`` for CIFAR-10 and Tiny ImageNet, ``'cvt_13'`` as CvT-13; or a dict with the same keys, of which
-            ``kernels`` are the sides of the stages' convolutions, and ``later_stride`` the stride of all but the first.
+            ``kernels`` are the kernel sizes of the stages' convolutions, and ``later_stride`` is the stride of all but
+            the first.
         mixer: See :class:`xvit_det.ViX`. The paper's CvT has heads twice as wide as the others:
             ``dict(type='softmax', head_dims=64)``.
+        img_size: Image side in pixels, or (height, width), that position tables and Linformer are made for.
         patch_size: Stride of the first stage's tokens, in pixels.
-        **shared: See :class:`StagedBackbone`; ``out_type='cls_token'`` is the mean of the tokens.
+        in_channels: Channels of the image.
+        out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the mean of the tokens) or ``'avg_featmap'``.
+        out_indices: Blocks to read, counted through all stages; ``None``: the arch's for the pyramid, else the last.
+        drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.
+        frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks.
+        norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        with_cp: Recompute activations in the backward pass to save memory.
+        norm_cfg: Norm of the convolutions that have one: ``BN``, ``SyncBN`` or ``GN``.
+        init_cfg: OpenMMLab's initialisation; ``dict(type='Pretrained', checkpoint=...)`` loads weights.
 
     Raises:
         InputError: A value that is not one of the choices; the message lists them.
@@ -147,11 +157,33 @@ class CvX(StagedBackbone):
         *,
         arch: str | Mapping[str, Any] = 'cvt_13',
         mixer: str | Mapping[str, Any] = 'nystrom',
+        img_size: int | tuple[int, int] = 224,
         patch_size: int = 4,
-        **shared: Any,
+        in_channels: int = 3,
+        out_type: str = 'pyramid',
+        out_indices: int | Sequence[int] | None = None,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(arch=arch, mixer=mixer, patch_size=patch_size, **shared)
-        self._build()
+        super().__init__(
+            arch=arch,
+            mixer=mixer,
+            img_size=img_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            out_type=out_type,
+            out_indices=out_indices,
+            drop_path_rate=drop_path_rate,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            norm_cfg=norm_cfg,
+            init_cfg=init_cfg,
+        )
 
     def _stride(self, stage: int) -> int:
         return self.patch_size * self.arch['later_stride'] ** stage
@@ -161,8 +193,8 @@ class CvX(StagedBackbone):
         stride = self.patch_size if stage == 0 else self.arch['later_stride']
         return ConvEmbed(widths[stage], widths[stage + 1], self.arch['kernels'][stage], stride)
 
-    def _block(self, mixer: TokenMixer, hidden_dims: int, drop_path_rate: float) -> nn.Module:
-        return MixerBlock(mixer, hidden_dims, drop_path_rate, ChannelNorm)
+    def _norm(self, channels: int) -> nn.Module:
+        return ChannelNorm(channels)
 
     def _final_norm(self, channels: int) -> nn.Module:
         return nn.Identity()

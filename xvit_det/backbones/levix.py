@@ -1,11 +1,11 @@
-"""LeViX: a convolutional stem and transformer blocks without any norm, after LeViT.
+"""LeViX: a convolutional stem and transformer blocks without norms, after LeViT.
 
 "Vision Xformers" (arXiv 2107.02239), Tables 3 and 4; "LeViT: a Vision Transformer in ConvNet's Clothing for Faster
 Inference" (arXiv 2104.01136), Section 4, for its attention.
 """
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -13,30 +13,29 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
-from xvit_det.backbones.vix import build_stem
 from xvit_det.functional import map_to_tokens, merge_heads, split_heads, tokens_to_map
-from xvit_det.layers import Embedding, MixerBlock, build_norm
+from xvit_det.layers import build_norm
 from xvit_det.layers.norm import fold_norm
 from xvit_det.mixers import MIXERS, TokenMixer
 from xvit_det.mixers.base import resolve_head_dims
 
 
 class LinearNorm(nn.Module):
-    """A linear layer and a norm of the map that the tokens are, as LeViT's 1x1 convolutions with BatchNorm.
+    """A linear layer and a norm over the tokens: LeViT's 1x1 convolution with BatchNorm.
 
     Args:
         in_dims: Width of the tokens.
-        out_dims: Width after it.
+        out_dims: Output width.
         norm_cfg: See :func:`xvit_det.layers.build_norm`.
         bias: Whether the linear layer has a bias.
-        gain: Start value of the norm's gain.
+        scale: Initial value of the norm's weight.
     """
 
-    def __init__(self, in_dims: int, out_dims: int, norm_cfg: dict, bias: bool = False, gain: float = 1.0) -> None:
+    def __init__(self, in_dims: int, out_dims: int, norm_cfg: dict, bias: bool = False, scale: float = 1.0) -> None:
         super().__init__()
         self.linear = nn.Linear(in_dims, out_dims, bias=bias)
         self.norm = build_norm(norm_cfg, out_dims)
-        nn.init.constant_(self.norm.weight, gain)
+        nn.init.constant_(self.norm.weight, scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C')."""
@@ -49,10 +48,10 @@ class LinearNorm(nn.Module):
 
 
 class LeViTAttention(TokenMixer):
-    """Softmax attention with a BatchNorm behind each projection and GELU before the last one.
+    """Softmax attention with a BatchNorm after each projection and GELU before the last one.
 
-    LeViT's position bias is left out, as in the ViX paper. The last norm's gain starts at 0, so that every block starts
-    as its perceptron alone.
+    LeViT's position bias is left out, as in the ViX paper. The last norm's weight starts at 0, so that a
+    block is initially its MLP only.
 
     Args:
         embed_dims: Width C of the tokens.
@@ -69,7 +68,7 @@ class LeViTAttention(TokenMixer):
         norm_cfg = norm_cfg or dict(type='BN')
         self.num_heads = num_heads
         self.q, self.k, self.v = (LinearNorm(embed_dims, inner, norm_cfg) for _ in range(3))
-        self.proj = LinearNorm(inner, embed_dims, norm_cfg, bias=True, gain=0.0)
+        self.proj = LinearNorm(inner, embed_dims, norm_cfg, bias=True, scale=0.0)
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         q, k, v = (split_heads(layer(x), self.num_heads) for layer in (self.q, self.k, self.v))
@@ -83,7 +82,7 @@ class Downsample(nn.Module):
 
     Args:
         in_dims: Width C of the tokens.
-        out_dims: Width C' after it.
+        out_dims: Output width C'.
         norm_cfg: See :func:`xvit_det.layers.build_norm`.
     """
 
@@ -109,13 +108,22 @@ class LeViX(StagedBackbone):
 
     Args:
         arch: ``'paper'`` for CIFAR-10 and Tiny ImageNet, ``'levit_256'`` with the stages of LeViT-256; or a dict with
-            the same keys, of which ``pre_norm`` puts a LayerNorm before every mixer and perceptron. The paper's models
-            have no norm but those of LeViT's attention.
+            the same keys, of which ``pre_norm`` adds a LayerNorm before every mixer and MLP. The paper's models have
+            no norms except those of LeViT's attention.
         mixer: See :class:`xvit_det.ViX`. The last stage has few tokens, 49 of a 224 x 224 image in the pyramid of
             ``'levit_256'``; Nyström needs as many as it has landmarks.
-        stem: See :class:`xvit_det.ViX`.
+        img_size: Image side in pixels, or (height, width), that position tables and Linformer are made for.
         patch_size: Stride of the first stage's tokens, in pixels.
-        **shared: See :class:`StagedBackbone`; ``out_type='cls_token'`` is the mean of the tokens.
+        stem: See :class:`xvit_det.ViX`.
+        in_channels: Channels of the image.
+        out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the mean of the tokens) or ``'avg_featmap'``.
+        out_indices: Blocks to read, counted through all stages; ``None``: the arch's for the pyramid, else the last.
+        drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.
+        frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks.
+        norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        with_cp: Recompute activations in the backward pass to save memory.
+        norm_cfg: Norm of the convolutions that have one: ``BN``, ``SyncBN`` or ``GN``.
+        init_cfg: OpenMMLab's initialisation; ``dict(type='Pretrained', checkpoint=...)`` loads weights.
 
     Raises:
         InputError: A value that is not one of the choices; the message lists them.
@@ -131,7 +139,7 @@ class LeViX(StagedBackbone):
             pyramid_indices=(0, 1, 2, 3),
             pre_norm=False,
         ),
-        # LeViT narrows between stages inside an attention layer; here a convolution does it, which any mixer allows.
+        # LeViT narrows between stages inside an attention layer; here a convolution does, which works with any mixer.
         'levit_256': dict(
             embed_dims=(256, 384, 512),
             depths=(4, 4, 4),
@@ -149,23 +157,41 @@ class LeViX(StagedBackbone):
         *,
         arch: str | Mapping[str, Any] = 'levit_256',
         mixer: str | Mapping[str, Any] = 'performer',
-        stem: str = 'deep_conv',
+        img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
-        **shared: Any,
+        stem: str = 'deep_conv',
+        in_channels: int = 3,
+        out_type: str = 'pyramid',
+        out_indices: int | Sequence[int] | None = None,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(arch=arch, mixer=mixer, patch_size=patch_size, **shared)
-        self.stem = stem
-        self._build()
+        super().__init__(
+            arch=arch,
+            mixer=mixer,
+            img_size=img_size,
+            patch_size=patch_size,
+            stem=stem,
+            in_channels=in_channels,
+            out_type=out_type,
+            out_indices=out_indices,
+            drop_path_rate=drop_path_rate,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            norm_cfg=norm_cfg,
+            init_cfg=init_cfg,
+        )
 
     def _entry(self, stage: int) -> nn.Module:
+        if stage == 0:
+            return super()._entry(stage)
         widths = self.arch['embed_dims']
-        if stage > 0:
-            return Downsample(widths[stage - 1], widths[stage], self.norm_cfg)
-        return Embedding(build_stem(self.stem, self.in_channels, widths[0], self.patch_size, self.norm_cfg))
+        return Downsample(widths[stage - 1], widths[stage], self.norm_cfg)
 
-    def _block(self, mixer: TokenMixer, hidden_dims: int, drop_path_rate: float) -> nn.Module:
-        norm = nn.LayerNorm if self.arch['pre_norm'] else nn.Identity
-        return MixerBlock(mixer, hidden_dims, drop_path_rate, norm)
-
-    def _final_norm(self, channels: int) -> nn.Module:
-        return nn.LayerNorm(channels) if self.arch['pre_norm'] else nn.Identity()
+    def _norm(self, channels: int) -> nn.Module:
+        return super()._norm(channels) if self.arch['pre_norm'] else nn.Identity()

@@ -1,10 +1,10 @@
-"""PiX: ViX with a pooling layer between its stages, after PiT.
+"""PiX: ViX with a pooling layer between stages, after PiT.
 
 "Vision Xformers" (arXiv 2107.02239), Table 5; "Rethinking Spatial Dimensions of Vision Transformers" (arXiv
 2103.16302), Section 3.2, for the pooling.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,18 +12,15 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
-from xvit_det.backbones.vix import build_stem
 from xvit_det.functional import map_to_tokens, tokens_to_map
-from xvit_det.layers import Embedding, LearnedPosition, MixerBlock
-from xvit_det.mixers import TokenMixer
 
 
 class TokenPooling(nn.Module):
-    """Halve the map with a depthwise convolution that also widens it; a class token is widened by a linear layer.
+    """Halves the map and widens it with a depthwise convolution; a linear layer widens the class token.
 
     Args:
         in_dims: Width C of the tokens.
-        out_dims: Width C' after it, a multiple of C.
+        out_dims: Output width C', a multiple of C.
         num_prefix: 1 if a class token precedes the map, else 0.
     """
 
@@ -49,12 +46,23 @@ class PiX(StagedBackbone):
 
     Args:
         arch: ``'paper'`` for CIFAR-10, ``'small'`` as PiT-S; or a dict with the same keys, of which ``init_std`` is the
-            deviation that class token and position table start with.
+            standard deviation of the initial class token and position table.
         mixer: See :class:`xvit_det.ViX`. The last stage has few tokens, 49 of a 224 x 224 image with ``'small'``;
             Nyström needs as many as it has landmarks.
-        stem: See :class:`xvit_det.ViX`.
+        img_size: Image side in pixels, or (height, width), that position tables and Linformer are made for.
         patch_size: Side of a patch, in pixels.
-        **shared: See :class:`StagedBackbone`. A class token exists with ``out_type='cls_token'`` only.
+        stem: See :class:`xvit_det.ViX`.
+        in_channels: Channels of the image.
+        out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the class token, which only then exists) or
+            ``'avg_featmap'``.
+        out_indices: Blocks to read, counted through all stages; ``None``: the arch's for the pyramid, else the last.
+        drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.
+        frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks.
+        norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        with_cp: Recompute activations in the backward pass to save memory.
+        norm_cfg: Norm of the convolutions that have one: ``BN``, ``SyncBN`` or ``GN``.
+        norm_eps: Epsilon of the LayerNorms: 1e-5 as in the paper's models; DeiT and PiT use 1e-6.
+        init_cfg: OpenMMLab's initialisation; ``dict(type='Pretrained', checkpoint=...)`` loads weights.
 
     Raises:
         InputError: A value that is not one of the choices; the message lists them.
@@ -87,27 +95,41 @@ class PiX(StagedBackbone):
         *,
         arch: str | Mapping[str, Any] = 'small',
         mixer: str | Mapping[str, Any] = 'performer',
-        stem: str = 'patch',
+        img_size: int | tuple[int, int] = 224,
         patch_size: int = 8,
-        **shared: Any,
+        stem: str = 'patch',
+        in_channels: int = 3,
+        out_type: str = 'pyramid',
+        out_indices: int | Sequence[int] | None = None,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        norm_eps: float = 1e-5,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(arch=arch, mixer=mixer, patch_size=patch_size, **shared)
-        self.stem = stem
-        self._build()
-
-    def _entry(self, stage: int) -> nn.Module:
-        widths, std = self.arch['embed_dims'], self.arch['init_std']
-        if stage > 0:
-            return TokenPooling(widths[stage - 1], widths[stage], self.num_prefix)
-        return Embedding(
-            build_stem(self.stem, self.in_channels, widths[0], self.patch_size, self.norm_cfg),
-            LearnedPosition(widths[0], self._grid(0), self.num_prefix, std),
-            cls_dims=widths[0] if self.num_prefix else None,
-            cls_std=std,
+        super().__init__(
+            arch=arch,
+            mixer=mixer,
+            img_size=img_size,
+            patch_size=patch_size,
+            stem=stem,
+            position='learned',
+            in_channels=in_channels,
+            out_type=out_type,
+            out_indices=out_indices,
+            drop_path_rate=drop_path_rate,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            norm_cfg=norm_cfg,
+            norm_eps=norm_eps,
+            init_cfg=init_cfg,
         )
 
-    def _block(self, mixer: TokenMixer, hidden_dims: int, drop_path_rate: float) -> nn.Module:
-        return MixerBlock(mixer, hidden_dims, drop_path_rate)
-
-    def _pool(self, x: Tensor) -> Tensor:
-        return x[:, 0]  # the class token
+    def _entry(self, stage: int) -> nn.Module:
+        if stage == 0:
+            return super()._entry(stage)
+        widths = self.arch['embed_dims']
+        return TokenPooling(widths[stage - 1], widths[stage], self.num_prefix)

@@ -1,8 +1,8 @@
-"""Loading pretrained weights into a part of a model, with an account of what matched."""
+"""Loading weights: reading them safely, resampling what belongs to another image size, reporting what matched."""
 
 import logging
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 
 import torch
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from xvit_det.errors import InputError
 
-# Tried in this order when no prefix is given: bare weights, a detector or classifier, one wrapped for DDP.
+# Tried when no prefix is given: bare weights, a detector or classifier, the same wrapped for DDP.
 _PREFIXES = ('', 'backbone.', 'module.', 'module.backbone.')
-# The buffer that a fused backbone has and others have not: in a checkpoint it tells what the weights are for.
+# A buffer that only a fused backbone has: in a checkpoint it tells that the weights are fused.
 FUSED = 'fused'
 
 
 def read_state_dict(checkpoint: str | Path) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint, and nothing else that unpickling could bring (``weights_only=True``).
+    """Read the weights of a checkpoint without running code from it (``weights_only=True``).
 
     Args:
-        checkpoint: A file or an http(s) address. Weights may lie at the top or under ``state_dict`` or ``model``.
+        checkpoint: A file or an http(s) address. Weights may be at the top level or under ``state_dict`` or ``model``.
 
     Raises:
         InputError: The file does not exist, is not a checkpoint, or holds no weights.
@@ -43,16 +43,18 @@ def read_state_dict(checkpoint: str | Path) -> dict[str, Tensor]:
             break
     weights = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
     if not weights:
-        raise InputError(f'checkpoint {checkpoint} holds no weights: no tensors at its top, state_dict or model')
+        raise InputError(
+            f'checkpoint {checkpoint} holds no weights: no tensors at its top level, in state_dict or model'
+        )
     return weights
 
 
 def check_fused(module: nn.Module, weights: Iterable[str], prefix: str = '') -> None:
-    """Make sure that a fused model gets the weights of a fused one, and others those of others: names are alike.
+    """Make sure that a fused model gets a fused model's weights, and an unfused one unfused weights: names are alike.
 
     Args:
-        module: What the weights are for.
-        weights: Their names.
+        module: The model to load into.
+        weights: Names of the weights.
         prefix: What precedes the module's own names in them.
 
     Raises:
@@ -61,20 +63,20 @@ def check_fused(module: nn.Module, weights: Iterable[str], prefix: str = '') -> 
     names = [name for name in weights if name.startswith(prefix)]
     is_fused, kind = FUSED in dict(module.named_buffers(recurse=False)), type(module).__name__
     if is_fused and names and prefix + FUSED not in names:
-        raise InputError(f'this {kind} is fused and the weights are not those of a fused one: load them before fuse()')
+        raise InputError(f'this {kind} is fused and the weights are not: load them before fuse()')
     if not is_fused and prefix + FUSED in names:
-        raise InputError(f'the weights are those of a fused {kind}: call eval() and fuse() before they are loaded')
+        raise InputError(f'the weights are those of a fused {kind}: call eval() and fuse() before loading them')
 
 
 def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | None = None) -> dict[str, list[str]]:
-    """Load weights into ``module`` and log how many matched, were missing, and were unexpected.
+    """Load weights into ``module`` and log how many matched, were missing, and were unexpected, and what was resampled.
 
     Args:
-        module: What to load into, such as a backbone. Its attribute ``new_in_detection``, name prefixes, tells which
-            weights a classification checkpoint is not expected to hold.
+        module: What to load into, such as a backbone. Its attribute ``new_in_detection`` holds name prefixes of weights
+            that a classification checkpoint is not expected to have.
         checkpoint: See :func:`read_state_dict`.
-        prefix: What precedes the module's own names in the checkpoint. ``None``: the one of ``''``, ``'backbone.'``,
-            ``'module.'`` and ``'module.backbone.'`` under which most names match.
+        prefix: What precedes the module's own names in the checkpoint. ``None``: selected automatically from ``''``,
+            ``'backbone.'``, ``'module.'`` and ``'module.backbone.'`` by the number of matching names.
 
     Returns:
         Names under ``matched``, ``missing`` (in the module only) and ``unexpected`` (in the checkpoint only).
@@ -98,39 +100,61 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
     kind = type(module).__name__
     if not report['matched']:
         raise InputError(
-            f'checkpoint {checkpoint} has no weight of {kind} under the prefix {prefix!r}: its names look like '
-            f'{", ".join(list(weights)[:3])}, those of {kind} like {", ".join(list(own)[:3])}'
+            f'checkpoint {checkpoint} has no weight of {kind} under the prefix {prefix!r}: it has names like '
+            f'{", ".join(list(weights)[:3])}, {kind} has names like {", ".join(list(own)[:3])}'
         )
     check_fused(module, found)
-    fitted_weights = []
+    resampled = resample_tables(module, found)
     for name in report['matched']:
-        if found[name].shape == own[name].shape:
-            continue
-        fitted = _fit(module, name, found[name])
-        if fitted is None:
+        if found[name].shape != own[name].shape:
             raise InputError(
                 f'checkpoint {checkpoint} is of another architecture or image size than this {kind}: {prefix}{name} '
                 f'has shape {tuple(found[name].shape)}, the model needs {tuple(own[name].shape)}'
             )
-        fitted_weights.append(f'{name} {tuple(found[name].shape)} to {tuple(fitted.shape)}')
-        found[name] = fitted
     module.load_state_dict({name: found[name] for name in report['matched']}, strict=False)
     _log_report(kind, str(checkpoint), report, getattr(module, 'new_in_detection', ()))
-    if fitted_weights:
-        print_log(
-            f'{kind}: fitted to its own tokens, rows of a class token left out and those of another grid resampled: '
-            f'{", ".join(fitted_weights)}',
-            logger='current',
-        )
+    log_resampled(kind, resampled)
     return report
 
 
-def _fit(module: nn.Module, name: str, weight: Tensor) -> Tensor | None:
-    """Ask the part that owns a weight to fit one of another shape; ``None`` if it cannot."""
-    path, _, parameter = name.rpartition('.')
-    adapt = getattr(module.get_submodule(path), 'adapt_weight', None)
-    fitted = None if adapt is None else adapt(parameter, weight)
-    return fitted if fitted is not None and fitted.shape == module.state_dict()[name].shape else None
+@torch.no_grad()
+def resample_tables(model: nn.Module, state_dict: MutableMapping[str, Tensor], prefix: str = '') -> list[str]:
+    """Resample, in ``state_dict``, the weights that are made for another grid of tokens than the model's.
+
+    These are position tables and Linformer's projections: a module with such weights has a method
+    ``adapt_weight(name, weight)``. Weights that cannot be resampled are left as they are, for the caller to report.
+
+    Args:
+        model: The model to load into.
+        state_dict: The weights; changed in place.
+        prefix: What precedes the model's own names in it.
+
+    Returns:
+        One entry for each resampled weight: its name, old and new shape.
+    """
+    resampled = []
+    for path, module in model.named_modules(prefix=prefix.rstrip('.')):
+        if not hasattr(module, 'adapt_weight'):
+            continue
+        for parameter, own in module.named_parameters(recurse=False):
+            name = f'{path}.{parameter}' if path else parameter
+            weight = state_dict.get(name)
+            if weight is None or weight.shape == own.shape:
+                continue
+            fitted = module.adapt_weight(parameter, weight)
+            if fitted is not None and fitted.shape == own.shape:
+                state_dict[name] = fitted
+                resampled.append(f'{name} {tuple(weight.shape)} to {tuple(fitted.shape)}')
+    return resampled
+
+
+def log_resampled(kind: str, resampled: list[str]) -> None:
+    """Log what :func:`resample_tables` did for a model of class ``kind``, in one line, if it did anything."""
+    if resampled:
+        print_log(
+            f'{kind}: resampled to the grid of img_size, rows of unused tokens dropped: {", ".join(resampled)}',
+            logger='current',
+        )
 
 
 def _log_report(kind: str, checkpoint: str, report: dict[str, list[str]], expected: tuple[str, ...]) -> None:
@@ -141,12 +165,12 @@ def _log_report(kind: str, checkpoint: str, report: dict[str, list[str]], expect
     if number:
         print_log(
             f'{kind}: {number} of the missing weights belong to {", ".join(p.rstrip(".") for p in expected)}, which '
-            'classification weights lack: as expected, they start from scratch',
+            'classification weights do not have: as expected, they are trained from scratch',
             logger='current',
         )
     if surprising:
         print_log(
-            f'{kind}: missing, start from scratch: {", ".join(surprising)}', logger='current', level=logging.WARNING
+            f'{kind}: missing, trained from scratch: {", ".join(surprising)}', logger='current', level=logging.WARNING
         )
     if report['unexpected']:
         print_log(f'{kind}: unexpected, not used: {", ".join(report["unexpected"])}', logger='current')

@@ -1,4 +1,4 @@
-"""What the ViX families share: stages of blocks, each behind an entry, and the outputs."""
+"""What the ViX families share: stages of blocks, and their way from an image to maps or vectors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -8,24 +8,31 @@ from torch import Tensor, nn
 from xvit_det.backbones.base import Backbone, resolve_arch
 from xvit_det.errors import InputError
 from xvit_det.functional import tokens_to_map
-from xvit_det.layers import FeaturePyramid, checkpoint
-from xvit_det.mixers import MIXERS, TokenMixer, build_mixer
+from xvit_det.layers import Embedding, FeaturePyramid, LearnedPosition, MixerBlock, build_stem, checkpoint
+from xvit_det.mixers import MIXERS, RotaryPosition, TokenMixer, build_mixer
+
+POSITIONS = ('learned', 'rotary', 'axial', 'none')
 
 
 class StagedBackbone(Backbone):
-    """Stages of blocks. A stage's entry makes its tokens: the first from the image, the others from the tokens before.
+    """Stages of blocks. Each stage starts with an entry: the first turns the image into tokens, later ones downsample.
 
-    A subclass says in :meth:`_entry`, :meth:`_block` and, where it differs, :meth:`_pool` what these are, and ends its
-    constructor with :meth:`_build`. Its architectures have at least the keys ``embed_dims``, ``depths``, ``num_heads``
-    and ``hidden_dims``, each with one number for each stage, ``head_dims``, and ``pyramid_indices``, the blocks that
-    the pyramid reads. Where a class says so in ``max_stages`` there is one stage only.
+    A subclass lists its arguments, passes them on, and overrides the methods and class attributes in which it differs:
+    :meth:`_entry`, :meth:`_norm`, :meth:`_final_norm`, :meth:`_pool`, :meth:`_stride`. The constructor calls them, so a
+    family's own settings belong in its ``arch``.
+
+    Every arch has the keys ``embed_dims``, ``depths``, ``num_heads`` and ``hidden_dims``, each with one number per
+    stage, ``head_dims``, and ``pyramid_indices``, the blocks that the pyramid reads.
 
     Args:
         arch: A name from ``arch_zoo``, or a dict with the same keys.
         mixer: One of ``mixers`` by name, or a dict of its name under ``type`` and its options.
-        img_size: Image side in pixels, or (height, width), that learned tables belong to. Other sizes are possible: the
-            tables are resampled.
-        patch_size: Stride of the first stage's tokens in pixels; each further stage doubles it.
+        img_size: Image side in pixels, or (height, width), for which position tables and Linformer's projections are
+            made. For other sizes they are resampled.
+        patch_size: Stride of the first stage's tokens in pixels.
+        stem: How the first stage embeds the image, one of ``xvit_det.layers.STEMS``.
+        position: ``'learned'``: a table added to the tokens; ``'rotary'``: queries and keys rotated by their position
+            in the sequence; ``'axial'``: rotated by row and column; ``'none'``.
         in_channels: Channels of the image.
         out_type: ``'pyramid'``: maps at strides 4, 8, 16, 32; ``'featmap'``: the plain maps of ``out_indices``;
             ``'cls_token'``: the vector that the family's classification head takes; ``'avg_featmap'``: the normalised,
@@ -33,10 +40,12 @@ class StagedBackbone(Backbone):
         out_indices: Blocks to read, counted through all stages, negative from the end. ``None``: those of the
             architecture for ``'pyramid'``, else the last.
         drop_path_rate: Probability of skipping a residual branch in training, growing linearly from 0 at the first
-            block to this at the last.
-        norm_cfg: Norm behind convolutions, wherever there is one: in the stem, between stages, in the attention of
-            LeViT and CvT, and in the pyramid: ``BN``, ``SyncBN`` or ``GN``.
-        frozen_stages, norm_eval, with_cp, init_cfg: See :class:`Backbone`.
+            block to this value at the last.
+        frozen_stages, norm_eval, with_cp: See :class:`Backbone`.
+        norm_cfg: Norm of convolutions, wherever there is one: in the stem, between stages, in the attention of LeViT
+            and CvT, and in the pyramid: ``BN``, ``SyncBN`` or ``GN``.
+        norm_eps: Epsilon of the LayerNorms.
+        init_cfg: See :class:`Backbone`.
 
     Raises:
         InputError: A value that is not one of the choices; the message lists them.
@@ -44,7 +53,8 @@ class StagedBackbone(Backbone):
 
     arch_zoo: ClassVar[Mapping[str, Mapping[str, Any]]]
     mixers: ClassVar[Mapping[str, type[TokenMixer]]] = MIXERS
-    has_cls_token: ClassVar[bool] = False
+    block: ClassVar[type[MixerBlock]] = MixerBlock
+    has_cls_token: ClassVar[bool] = False  # for out_type='cls_token'; without one, tokens are averaged
     per_stage: ClassVar[tuple[str, ...]] = ('embed_dims', 'depths', 'num_heads', 'hidden_dims')
     max_stages: ClassVar[int | None] = None
 
@@ -53,24 +63,28 @@ class StagedBackbone(Backbone):
         *,
         arch: str | Mapping[str, Any],
         mixer: str | Mapping[str, Any],
-        img_size: int | tuple[int, int] = 224,
+        img_size: int | tuple[int, int],
         patch_size: int,
-        in_channels: int = 3,
-        out_type: str = 'pyramid',
-        out_indices: int | Sequence[int] | None = None,
-        drop_path_rate: float = 0.0,
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        with_cp: bool = False,
-        norm_cfg: dict | None = None,
-        init_cfg: dict | list[dict] | None = None,
+        stem: str = 'patch',
+        position: str = 'none',
+        in_channels: int,
+        out_type: str,
+        out_indices: int | Sequence[int] | None,
+        drop_path_rate: float,
+        frozen_stages: int,
+        norm_eval: bool,
+        with_cp: bool,
+        norm_cfg: dict | None,
+        norm_eps: float = 1e-5,
+        init_cfg: dict | list[dict] | None,
     ) -> None:
         settings = resolve_arch(arch, self.arch_zoo, {})
         self._check_stages(settings)
+        depths = settings['depths']
         if out_indices is None:
             out_indices = settings['pyramid_indices'] if out_type == 'pyramid' else -1
         super().__init__(
-            depth=sum(settings['depths']),
+            depth=sum(depths),
             out_type=out_type,
             out_indices=out_indices,
             in_channels=in_channels,
@@ -87,89 +101,47 @@ class StagedBackbone(Backbone):
         self.patch_size = patch_size
         if not (isinstance(patch_size, int) and 1 <= patch_size <= min(self.img_size)):
             raise InputError(f'patch_size={patch_size} is not an integer from 1 to the sides of img_size={img_size}')
+        self.stem = stem
+        self.position = position
+        if position not in POSITIONS:
+            raise InputError(f'position {position!r} is not one of {", ".join(POSITIONS)}')
         self.norm_cfg = norm_cfg or dict(type='BN')
-        self.drop_path_rate = drop_path_rate
+        self.norm_eps = norm_eps
         self.num_prefix = int(self.has_cls_token and out_type == 'cls_token')
 
-    def _build(self) -> None:
-        depths = self.arch['depths']
         self.stage_of = [stage for stage, depth in enumerate(depths) for _ in range(depth)][: self.num_blocks]
-        rates = [self.drop_path_rate * (i / max(sum(depths) - 1, 1)) for i in range(self.num_blocks)]
         self.entries = nn.ModuleList(self._entry(stage) for stage in range(self.stage_of[-1] + 1))
         self.blocks = nn.ModuleList(
-            self._block(self._mixer(stage), self.arch['hidden_dims'][stage], rate)
-            for stage, rate in zip(self.stage_of, rates, strict=True)
+            self.block(
+                self._mixer(stage),
+                settings['hidden_dims'][stage],
+                drop_path_rate * (index / max(sum(depths) - 1, 1)),
+                self._norm,
+            )
+            for index, stage in enumerate(self.stage_of)
         )
         tapped = [self.stage_of[i] for i in self.out_indices]
-        self.out_channels = tuple(self.arch['embed_dims'][stage] for stage in tapped)
-        self.out_strides = (
-            tuple(self._stride(stage) for stage in tapped) if self.out_type in ('pyramid', 'featmap') else ()
-        )
-        if self.out_type == 'pyramid':
-            self.pyramid = FeaturePyramid(self.out_channels, self.norm_cfg, self.out_strides)
+        strides = tuple(self._stride(stage) for stage in tapped)
+        self.out_channels = tuple(settings['embed_dims'][stage] for stage in tapped)
+        self.out_strides = strides if out_type == 'featmap' else ()
+        if out_type == 'pyramid':
+            self.pyramid = FeaturePyramid(self.out_channels, self.norm_cfg, strides)
             self.out_strides = self.pyramid.strides
-        elif self.out_type != 'featmap':
+        elif out_type != 'featmap':
             self.norms = nn.ModuleList(self._final_norm(channels) for channels in self.out_channels)
         self._freeze()
-
-    def _entry(self, stage: int) -> nn.Module:
-        """What makes the stage's tokens: ``(x, size) -> (x, size)``, from the image (and no size) for stage 0."""
-        raise NotImplementedError
-
-    def _block(self, mixer: TokenMixer, hidden_dims: int, drop_path_rate: float) -> nn.Module:
-        """A block around a mixer: ``(x, size) -> x``."""
-        raise NotImplementedError
-
-    def _final_norm(self, channels: int) -> nn.Module:
-        """The norm of the last tokens before they are pooled."""
-        return nn.LayerNorm(channels)
-
-    def _pool(self, x: Tensor) -> Tensor:
-        """Normed tokens (B, N, C) -> the vector (B, C) of ``out_type='cls_token'``: their mean."""
-        return x.mean(dim=1)
-
-    def _stride(self, stage: int) -> int:
-        return self.patch_size * 2**stage
-
-    def _grid(self, stage: int) -> tuple[int, int]:
-        """(h, w) of a stage's map of an image of ``img_size``."""
-        return tuple(-(-side // self._stride(stage)) for side in self.img_size)
-
-    def _mixer(self, stage: int, **context: Any) -> TokenMixer:
-        num_heads, head_dims = self.arch['num_heads'][stage], self.arch['head_dims']
-        return build_mixer(
-            self.mixer,
-            self.mixers,
-            embed_dims=self.arch['embed_dims'][stage],
-            num_heads=num_heads,
-            head_dims=head_dims,
-            attn_dims=num_heads * head_dims,
-            grid=self._grid(stage),
-            num_prefix=self.num_prefix,
-            norm_cfg=self.norm_cfg,
-            **context,
-        )
-
-    @property
-    def stages(self) -> list[list[nn.Module]]:
-        first, *others = self.entries
-        groups = [[first]]
-        for index, block in enumerate(self.blocks):
-            starts = index > 0 and self.stage_of[index] != self.stage_of[index - 1]
-            groups.append([others[self.stage_of[index] - 1], block] if starts else [block])
-        return groups
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the features of a batch of images.
 
         Args:
-            x: Images (B, in_channels, H, W), of any size from one patch on.
+            x: Images (B, in_channels, H, W), at least one patch high and wide.
 
         Returns:
-            A tuple, whatever its length: maps (B, C, h, w), or vectors (B, C), see ``out_type``.
+            A tuple, also of a single output: maps (B, C, h, w), or vectors (B, C), see ``out_type``.
 
         Raises:
-            ValueError: ``x`` is not a batch of ``in_channels``-channel images, or they are smaller than a patch or than
+            InputError: ``x`` is not a batch of ``in_channels``-channel images, or they are smaller than a patch or than
                 the mixer can work on.
         """
         self._check_input(x)
@@ -193,11 +165,74 @@ class StagedBackbone(Backbone):
         maps = [tokens_to_map(x, size) for x, size in taps]
         return self.pyramid(maps) if self.out_type == 'pyramid' else tuple(maps)
 
+    def _entry(self, stage: int) -> nn.Module:
+        """What makes a stage's tokens: ``(x, size) -> (x, size)``; stage 0 takes the image, and ``None`` for a size.
+
+        The default is an embedding, for stage 0; families with more stages override it.
+        """
+        embed_dims, init_std = self.arch['embed_dims'][0], self.arch.get('init_std', 1.0)
+        return Embedding(
+            build_stem(self.stem, self.in_channels, embed_dims, self.patch_size, self.norm_cfg),
+            LearnedPosition(embed_dims, self._grid(0), num_prefix=self.num_prefix, std=init_std)
+            if self.position == 'learned'
+            else None,
+            cls_dims=embed_dims if self.num_prefix else None,
+            cls_std=init_std,
+        )
+
+    def _mixer(self, stage: int) -> TokenMixer:
+        num_heads, head_dims = self.arch['num_heads'][stage], self.arch['head_dims']
+        rotary = None
+        if self.position in ('rotary', 'axial'):
+            rotary = RotaryPosition(head_dims, axial=self.position == 'axial')
+        return build_mixer(
+            self.mixer,
+            self.mixers,
+            embed_dims=self.arch['embed_dims'][stage],
+            num_heads=num_heads,
+            head_dims=head_dims,
+            attn_dims=num_heads * head_dims,
+            grid=self._grid(stage),
+            num_prefix=self.num_prefix,
+            norm_cfg=self.norm_cfg,
+            rotary=rotary,
+        )
+
+    def _norm(self, channels: int) -> nn.Module:
+        """The norm before a mixer or an MLP."""
+        return nn.LayerNorm(channels, eps=self.norm_eps)
+
+    def _final_norm(self, channels: int) -> nn.Module:
+        """The norm of the last tokens before they are pooled."""
+        return self._norm(channels)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """Normalised tokens (B, N, C) -> the vector (B, C) of ``out_type='cls_token'``."""
+        return x[:, 0] if self.num_prefix else x.mean(dim=1)
+
+    def _stride(self, stage: int) -> int:
+        """Stride of a stage's tokens in pixels: each stage doubles it."""
+        return self.patch_size * 2**stage
+
+    def _grid(self, stage: int) -> tuple[int, int]:
+        """(h, w) of a stage's map of an image of ``img_size``."""
+        stride = self._stride(stage)
+        return -(-self.img_size[0] // stride), -(-self.img_size[1] // stride)
+
+    @property
+    def layer_groups(self) -> list[list[nn.Module]]:
+        first, *others = self.entries
+        groups = [[first]]
+        for index, block in enumerate(self.blocks):
+            starts = index > 0 and self.stage_of[index] != self.stage_of[index - 1]
+            groups.append([others[self.stage_of[index] - 1], block] if starts else [block])
+        return groups
+
     def _check_stages(self, arch: Mapping[str, Any]) -> None:
         stages = {len(arch[key]) if isinstance(arch[key], Sequence) else 0 for key in self.per_stage}
         if len(stages) != 1 or 0 in stages:
             given = ', '.join(f'{key}={arch[key]}' for key in self.per_stage)
-            raise InputError(f'arch needs a sequence with one number for each stage, and as many in each, not {given}')
+            raise InputError(f'arch needs sequences of one number per stage, all of the same length, not {given}')
         if self.max_stages is not None and max(stages) > self.max_stages:
             raise InputError(f'{type(self).__name__} has {self.max_stages} stage, not depths={arch["depths"]}')
 

@@ -5,48 +5,12 @@
 MLP-Mixer are ViX with the Fourier and the MLP mixer.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.registry import MODELS
-from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
-from xvit_det.errors import InputError
-from xvit_det.layers import (
-    ConvStem,
-    Embedding,
-    LearnedPosition,
-    MixerBlock,
-    OverlapPatchEmbed,
-    PatchEmbed,
-    PatchNormEmbed,
-    PlainConvStem,
-)
-from xvit_det.mixers import RotaryPosition, TokenMixer
-
-# What ``stem=`` may name: called with image channels, width and stride. 'conv' is the paper's hybrid stem, of stride 8
-# at most; 'deep_conv' is X-ViT's, with norms and GELU, of any stride from 2 on.
-STEMS: dict[str, Callable[..., nn.Module]] = {
-    'patch': PatchEmbed,
-    'conv': PlainConvStem,
-    'deep_conv': ConvStem,
-    'patch_norm': PatchNormEmbed,
-    'overlap': OverlapPatchEmbed,
-}
-POSITIONS = ('learned', 'rotary', 'axial', 'none')
-
-
-def build_stem(stem: str, in_channels: int, embed_dims: int, stride: int, norm_cfg: dict) -> nn.Module:
-    """Build a stem by its name in ``STEMS``.
-
-    Raises:
-        InputError: An unknown name; the message lists the known ones.
-    """
-    if stem not in STEMS:
-        raise InputError(f'stem {stem!r} is not one of {", ".join(STEMS)}')
-    options = dict(norm_cfg=norm_cfg) if stem == 'deep_conv' else {}
-    return STEMS[stem](in_channels, embed_dims, stride, **options)
 
 
 def _plain(embed_dims: int, depth: int, num_heads: int, head_dims: int, hidden_dims: int, init_std: float) -> dict:
@@ -67,18 +31,29 @@ class ViX(StagedBackbone):
     """A plain vision transformer whose token mixer is chosen by name.
 
     Args:
-        arch: ``'paper'`` for CIFAR-10 and Tiny ImageNet, ``'paper_mixer'`` the same with the narrower perceptron of
+        arch: ``'paper'`` for CIFAR-10 and Tiny ImageNet, ``'paper_mixer'`` the same with the narrower MLP of
             MLP-Mixer, ``'tiny'``, ``'small'`` and ``'base'`` as DeiT, ``'base_4_heads'`` for the ImageNet model in the
-            paper's code; or a dict with the same keys, of which ``init_std`` is the deviation that class token and
-            position table start with.
+            paper's code; or a dict with the same keys, of which ``init_std`` is the standard deviation of the
+            initial class token and position table.
         mixer: ``'softmax'``, ``'performer'``, ``'linformer'``, ``'nystrom'``, ``'fourier'``, ``'mlp'`` or ``'xnorm'``,
             or a dict of the name under ``type`` and options.
+        img_size: Image side in pixels, or (height, width), that position tables and Linformer are made for.
+        patch_size: Side of a patch, which is the stride of the tokens, in pixels.
         stem: ``'patch'``: linear patches; ``'conv'``: the paper's hybrid; ``'deep_conv'``: X-ViT's; ``'patch_norm'``:
             patches, GELU and LayerNorm; ``'overlap'``: overlapping patches.
-        position: ``'learned'``: a table; ``'rotary'``: queries and keys turned along the sequence; ``'axial'``: turned
-            by row and column; ``'none'``.
-        patch_size: Side of a patch, which is the stride of the tokens, in pixels.
-        **shared: See :class:`StagedBackbone`. A class token exists with ``out_type='cls_token'`` only.
+        position: ``'learned'``: a table; ``'rotary'``: queries and keys rotated by their position in
+            the sequence; ``'axial'``: rotated by row and column; ``'none'``.
+        in_channels: Channels of the image.
+        out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the class token, which only then exists) or
+            ``'avg_featmap'``.
+        out_indices: Blocks to read, counted through all stages; ``None``: the arch's for the pyramid, else the last.
+        drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.
+        frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks.
+        norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        with_cp: Recompute activations in the backward pass to save memory.
+        norm_cfg: Norm of the convolutions that have one: ``BN``, ``SyncBN`` or ``GN``.
+        norm_eps: Epsilon of the LayerNorms: 1e-5 as in the paper's models; DeiT and PiT use 1e-6.
+        init_cfg: OpenMMLab's initialisation; ``dict(type='Pretrained', checkpoint=...)`` loads weights.
 
     Raises:
         InputError: A value that is not one of the choices; the message lists them.
@@ -100,37 +75,36 @@ class ViX(StagedBackbone):
         *,
         arch: str | Mapping[str, Any] = 'small',
         mixer: str | Mapping[str, Any] = 'nystrom',
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
         stem: str = 'patch',
         position: str = 'learned',
-        patch_size: int = 16,
-        **shared: Any,
+        in_channels: int = 3,
+        out_type: str = 'pyramid',
+        out_indices: int | Sequence[int] | None = None,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        norm_eps: float = 1e-5,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(arch=arch, mixer=mixer, patch_size=patch_size, **shared)
-        if position not in POSITIONS:
-            raise InputError(f'position {position!r} is not one of {", ".join(POSITIONS)}')
-        self.stem = stem
-        self.position = position
-        self._build()
-
-    def _entry(self, stage: int) -> nn.Module:
-        (embed_dims,), std = self.arch['embed_dims'], self.arch['init_std']
-        return Embedding(
-            build_stem(self.stem, self.in_channels, embed_dims, self.patch_size, self.norm_cfg),
-            LearnedPosition(embed_dims, self._grid(stage), self.num_prefix, std)
-            if self.position == 'learned'
-            else None,
-            cls_dims=embed_dims if self.num_prefix else None,
-            cls_std=std,
+        super().__init__(
+            arch=arch,
+            mixer=mixer,
+            img_size=img_size,
+            patch_size=patch_size,
+            stem=stem,
+            position=position,
+            in_channels=in_channels,
+            out_type=out_type,
+            out_indices=out_indices,
+            drop_path_rate=drop_path_rate,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            norm_cfg=norm_cfg,
+            norm_eps=norm_eps,
+            init_cfg=init_cfg,
         )
-
-    def _mixer(self, stage: int) -> TokenMixer:
-        rotary = None
-        if self.position in ('rotary', 'axial'):
-            rotary = RotaryPosition(self.arch['head_dims'], axial=self.position == 'axial')
-        return super()._mixer(stage, rotary=rotary)
-
-    def _block(self, mixer: TokenMixer, hidden_dims: int, drop_path_rate: float) -> nn.Module:
-        return MixerBlock(mixer, hidden_dims, drop_path_rate)
-
-    def _pool(self, x: Tensor) -> Tensor:
-        return x[:, 0]  # the class token

@@ -1,8 +1,8 @@
 """X-ViT: a vision transformer whose attention is linear in the number of tokens.
 
 "X-ViT: High Performance Linear Vision Transformer without Softmax" (arXiv 2109.14382, first called UFO-ViT). The paper
-leaves out depth, widths and heads, and no code was released: the table below is the one design found to meet all of the
-paper's published parameter and operation counts. The narrow attention width is part of it.
+does not give depth, widths and heads, and no code was released: ``arch_zoo`` holds the only configuration our search
+found that reproduces all 13 published parameter and operation counts. Its narrow attention width is part of that.
 """
 
 from collections.abc import Sequence
@@ -46,12 +46,12 @@ def _arch(embed_dims: int, depth: int, attn_dims: int, num_heads: int, layer_sca
 
 
 class XViTBlock(nn.Module):
-    """XNorm attention, local patch interaction and perceptron, each with a pre-norm, an affine and a residual.
+    """XNorm attention, local patch interaction and MLP, each with a pre-norm, an affine and a residual connection.
 
     Args:
         embed_dims, attn_dims, num_heads, kv_axis, gamma: See :class:`xvit_det.mixers.XNormAttention`.
-        hidden_dims: Width inside the perceptron.
-        layer_scale: Start value of the affines' alpha.
+        hidden_dims: Hidden width of the MLP.
+        layer_scale: Initial value of the affines' alpha.
         drop_path_rate: Probability of skipping a branch in training.
         norm_cfg: The norm inside the local patch interaction.
     """
@@ -61,6 +61,7 @@ class XViTBlock(nn.Module):
         embed_dims: int,
         attn_dims: int,
         num_heads: int,
+        *,
         hidden_dims: int,
         layer_scale: float,
         drop_path_rate: float,
@@ -82,7 +83,7 @@ class XViTBlock(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int], valid: Tensor | None = None) -> Tensor:
         """Tokens (B, N, C) of a map of ``size`` (h, w) -> (B, N, C). ``valid``: (B, N) bool, false at padding."""
-        # Nobody else needs the affines' outputs, not even autograd: the sums are written over them.
+        # In place is safe: the backward of addcmul does not use its output.
         x = self.drop_path(self.affine1(self.attn(self.norm1(x), valid))).add_(x)
         x = self.drop_path(self.affine2(self.lpi(self.norm2(x), size, valid))).add_(x)
         return self.drop_path(self.affine3(self.mlp(self.norm3(x)))).add_(x)
@@ -99,21 +100,22 @@ class XViT(Backbone):
     Args:
         arch: ``'tiny'``, ``'small'``, ``'medium'`` or ``'base'`` (or the initial), or a dict with the same keys:
             ``embed_dims`` d, ``depth``, ``attn_dims`` e, ``num_heads``, ``mlp_ratio``, ``num_class_layers`` and
-            ``layer_scale``, the start value of the affines' alpha.
+            ``layer_scale``, the initial value of the affines' alpha.
         in_channels: Channels of the image.
         out_type: ``'pyramid'``: four maps at strides 4, 8, 16, 32; ``'featmap'``: the plain stride-16 maps of
             ``out_indices``; ``'cls_token'``: the class token (B, d) after class attention; ``'avg_featmap'``: the
             normalised, averaged tokens (B, d) of ``out_indices``. Parameters that it does not use do not exist.
         out_indices: Blocks to read, negative from the end. ``None``: four evenly spaced ones for ``'pyramid'`` (3, 5,
             7, 11 at depth 12 and 7, 11, 15, 23 at depth 24), else the last. Three for ``'pyramid'`` leave out stride 4,
-            for detectors that do not use it.
+            for detectors that start at stride 8.
+        layer_scale: Initial value of the affines' alpha; ``None``: that of the arch.
         drop_path_rate: Probability of skipping a residual branch in training, the same at every depth.
-        position: Add the Fourier position code.
+        position: Add the Fourier position encoding.
         kv_axis, gamma: See :class:`xvit_det.mixers.XNormAttention`.
-        mask_padding: Keep a padded batch's blank area out of the result, so that an image's maps do not depend on the
-            batch it is in. The area is given to ``forward`` or else recognised by its exact zeros, see
+        mask_padding: Mask the padding of a batch, so that an image's maps do not depend on the batch it is in. Image
+            sizes are given to ``forward`` or found by the padding's exact zeros, see
             :meth:`xvit_det.layers.ImageExtents.from_zeros`. Exact with BatchNorm in evaluation mode; GroupNorm's
-            statistics still see the blank area.
+            statistics still include the padding.
         frozen_stages, norm_eval, with_cp, init_cfg: See :class:`Backbone`.
         norm_cfg: Norm of stem, local patch interaction and pyramid: ``BN``, ``SyncBN`` or ``GN``.
 
@@ -136,6 +138,7 @@ class XViT(Backbone):
         in_channels: int = 3,
         out_type: str = 'pyramid',
         out_indices: int | Sequence[int] | None = None,
+        layer_scale: float | None = None,
         drop_path_rate: float = 0.0,
         position: bool = True,
         kv_axis: int = -2,
@@ -162,12 +165,13 @@ class XViT(Backbone):
             init_cfg=init_cfg,
         )
         norm_cfg = norm_cfg or dict(type='BN')
+        layer_scale = settings['layer_scale'] if layer_scale is None else layer_scale
         self.embed_dims = embed_dims
         self.mask_padding = mask_padding
         attention = dict(attn_dims=settings['attn_dims'], num_heads=settings['num_heads'], kv_axis=kv_axis, gamma=gamma)
-        sizes = dict(hidden_dims=int(settings['mlp_ratio'] * embed_dims), layer_scale=settings['layer_scale'])
+        sizes = dict(hidden_dims=int(settings['mlp_ratio'] * embed_dims), layer_scale=layer_scale)
         self.stem = ConvStem(in_channels, embed_dims, STRIDE, norm_cfg)
-        self.position = FourierPosition(embed_dims) if position else None
+        self.pos_embed = FourierPosition(embed_dims) if position else None
         self.blocks = nn.ModuleList(
             XViTBlock(embed_dims, drop_path_rate=drop_path_rate, norm_cfg=norm_cfg, **attention, **sizes)
             for _ in range(self.num_blocks)
@@ -189,8 +193,8 @@ class XViT(Backbone):
         self._freeze()
 
     @property
-    def stages(self) -> list[list[nn.Module]]:
-        stem = [self.stem] if self.position is None else [self.stem, self.position]
+    def layer_groups(self) -> list[list[nn.Module]]:
+        stem = [self.stem] if self.pos_embed is None else [self.stem, self.pos_embed]
         return [stem, *([block] for block in self.blocks)]
 
     def forward(self, x: Tensor, image_sizes: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -202,10 +206,10 @@ class XViT(Backbone):
                 with ``mask_padding`` only; ``None``: found by the padding's zeros.
 
         Returns:
-            A tuple, whatever its length: maps (B, d, h, w), or vectors (B, d), see ``out_type``.
+            A tuple, also of a single output: maps (B, d, h, w), or vectors (B, d), see ``out_type``.
 
         Raises:
-            ValueError: ``x`` is not a batch of ``in_channels``-channel images, or ``image_sizes`` does not fit it.
+            InputError: ``x`` is not a batch of ``in_channels``-channel images, or ``image_sizes`` does not fit it.
         """
         self._check_input(x)
         extents = None
@@ -219,8 +223,8 @@ class XViT(Backbone):
         mask = None if extents is None else extents.mask(size, STRIDE)
         valid = None if mask is None else mask.flatten(1)  # (B, 1, h, w) -> (B, N)
         x = map_to_tokens(features)
-        if self.position is not None:
-            x = x + self.position(size, None if extents is None else extents.at_stride(STRIDE))
+        if self.pos_embed is not None:
+            x = x + self.pos_embed(size, None if extents is None else extents.at_stride(STRIDE))
         taps = []
         for index, block in enumerate(self.blocks):
             x = checkpoint(block, x, size, valid) if self._recompute else block(x, size, valid)
@@ -242,7 +246,7 @@ class XViT(Backbone):
         return tuple(maps) if self.out_type == 'featmap' else self.pyramid(maps, extents)
 
     def _reset_parameters(self) -> None:
-        """Linear layers and class token from a normal of deviation 0.02, as DeiT; the rest as PyTorch's defaults."""
+        """As DeiT: linear layers and class token from a truncated normal of 0.02, the rest PyTorch's defaults."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)

@@ -1,11 +1,10 @@
 """``detector``: where the time of a detector's training step and test step goes.
 
-The detector's own parts are timed as they are called, each without what it calls of another part. ``losses`` are the
-heads' losses with the assignment of targets, ``predictions`` their non-maximum suppression and the pasting of masks.
-The backward pass is split where the gradients of all the backbone's maps are there.
+The detector's own parts are timed as they are called, each without the time spent in other parts. ``losses`` are the
+heads' losses with the assignment of targets, ``predictions`` non-maximum suppression and the pasting of masks. The
+backward pass is split where the gradients of all the backbone's maps have arrived.
 """
 
-import argparse
 import functools
 import statistics
 import time
@@ -15,27 +14,50 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from xvit_det.benchmark.models import size_name
-from xvit_det.benchmark.record import open_record
-from xvit_det.benchmark.screen import Bar, show_table
-from xvit_det.benchmark.timing import synchronize
-from xvit_det.benchmark.training import build_loader, build_training, config_scope, endless
-from xvit_det.config.data_check import check_data
-from xvit_det.config.load import load_config
-from xvit_det.errors import InputError
+from xvit_det.benchmark.record import Record
+from xvit_det.benchmark.screen import progress
+from xvit_det.benchmark.timing import WARMUP, synchronize
+from xvit_det.benchmark.training import build_loader, build_training, endless
 
-ENTRIES = ('forward', 'loss', 'loss_and_predict', 'predict')  # by which a detector calls its parts
-LOSSES = ('loss_and_target', 'loss_by_feat')
-PREDICTIONS = ('predict_by_feat',)
+ENTRIES = ('forward', 'loss', 'loss_and_predict', 'predict')  # the methods by which a detector calls its parts
+INNER = {'loss_and_target': 'losses', 'loss_by_feat': 'losses', 'predict_by_feat': 'predictions'}
 OTHER = 'other'
-WARMUP = 1
-BOXES = 10  # in each random image
+
+
+def measure_detector(cfg: Config, record: Record, *, device: str, repeats: int, checkpoint: str | None = None) -> None:
+    """Add a row for each part of a training step and of a test step.
+
+    Args:
+        cfg: A loaded MMDetection config.
+        record: Where the rows go.
+        device: ``'cpu'`` or ``'cuda'``.
+        repeats: Timed steps of each kind.
+        checkpoint: Weights; with random ones no objects are found and no masks made.
+    """
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        model, optimizer = build_training(cfg, device, checkpoint)
+        watch = Stopwatch()
+        watch_model(watch, model)
+        watch_backward(watch, model, optimizer)
+        batches = endless(build_loader(cfg, 'train'))
+        model.train()
+        phases = dict(training=time_parts(watch, batches, lambda data: model.train_step(data, optimizer), repeats))
+        batches = endless(build_loader(cfg, 'test'))
+        model.eval()
+        with torch.no_grad():
+            phases['test'] = time_parts(watch, batches, model.test_step, repeats)
+    for phase, parts in phases.items():
+        total = sum(parts.values())
+        for part, seconds in {**parts, 'total': total}.items():
+            record.add(dict(phase=phase, part=part), ms=round(seconds * 1e3, 3), share=round(seconds / total, 4))
 
 
 class Stopwatch:
-    """Seconds by part. A part that is entered inside another stops the other's clock until it is left."""
+    """Seconds by part. Entering a part inside another stops the outer one's clock until the inner one is left."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -60,7 +82,7 @@ class Stopwatch:
             self._stack.pop()
 
     def rename(self, name: str) -> None:
-        """From now on the running part is another."""
+        """Count the rest of the running part under another name."""
         self._switch()
         self._stack[-1] = name
 
@@ -77,27 +99,26 @@ class Stopwatch:
 
 
 def watch_model(watch: Stopwatch, model: nn.Module) -> None:
-    """Time the parts of a detector: its child modules, and in all of them losses and predictions."""
+    """Time a detector's child modules, and the losses and predictions inside them."""
     for name, child in model.named_children():
         for method in ENTRIES:
             if hasattr(child, method):
                 watch.watch(child, method, name)
     for module in model.modules():
-        for methods, name in ((LOSSES, 'losses'), (PREDICTIONS, 'predictions')):
-            for method in methods:
-                if hasattr(module, method):
-                    watch.watch(module, method, name)
+        for method, name in INNER.items():
+            if hasattr(module, method):
+                watch.watch(module, method, name)
 
 
-def watch_backward(watch: Stopwatch, model: nn.Module, optimizer: Any) -> None:
-    """Time the backward pass, of heads and neck and of the backbone apart, and the optimiser."""
+def watch_backward(watch: Stopwatch, model: Any, optimizer: Any) -> None:
+    """Time the backward pass, split into heads with neck and backbone, and the optimizer."""
     watch.watch(optimizer, 'backward', 'backward: heads, neck')
     for method in ('step', 'zero_grad'):
         watch.watch(optimizer, method, 'optimizer')
 
     def split(module: nn.Module, inputs: tuple, maps: tuple[Tensor, ...]) -> None:
-        maps = [m for m in maps if m.requires_grad]
-        left = len(maps)
+        trained = [m for m in maps if m.requires_grad]
+        left = len(trained)
 
         def arrived(grad: Tensor) -> None:
             nonlocal left
@@ -105,101 +126,24 @@ def watch_backward(watch: Stopwatch, model: nn.Module, optimizer: Any) -> None:
             if not left:
                 watch.rename('backward: backbone')
 
-        for m in maps:
+        for m in trained:
             m.register_hook(arrived)
 
     model.backbone.register_forward_hook(split)
 
 
-def run(args: argparse.Namespace) -> None:
-    """The command."""
-    cfg = load_config(args.config, data_root=args.data_root, options=args.cfg_options)
-    if cfg.get('default_scope') != 'mmdet':
-        raise InputError(f'config {args.config} is no MMDetection config: its default_scope is not mmdet')
-    if not args.random:
-        check_data(cfg, ('train', 'test'))
-    record = open_record(args, config=args.config, input=_input(args))
-    with config_scope(cfg), Bar(2 * (args.repeats + WARMUP)) as bar:
-        model, optimizer = build_training(cfg, args.device, args.checkpoint)
-        watch = Stopwatch()
-        watch_model(watch, model)
-        watch_backward(watch, model, optimizer)
-        bar.describe('training steps')
-        batches = random_batches(model, args) if args.random else endless(build_loader(cfg, 'train'))
-        model.train()
-        training = measure(watch, batches, lambda batch: model.train_step(batch, optimizer), args.repeats, bar)
-        bar.describe('test steps')
-        batches = random_batches(model, args) if args.random else endless(build_loader(cfg, 'test'))
-        model.eval()
-        with torch.no_grad():
-            test = measure(watch, batches, model.test_step, args.repeats, bar)
-    for phase, parts in (('training', training), ('test', test)):
-        record.add(part_rows(phase, parts), ('phase', 'part'))
-    show(record.rows)
-
-
-def _input(args: argparse.Namespace) -> str:
-    return f'{args.batch} random images, {size_name(args.random)}' if args.random else "the config's data"
-
-
-def measure(
-    watch: Stopwatch, batches: Iterator[dict], step: Callable[[dict], Any], repeats: int, bar: Bar
+def time_parts(
+    watch: Stopwatch, batches: Iterator[dict], step: Callable[[dict], Any], repeats: int
 ) -> dict[str, float]:
-    """Median seconds of each part of a step, loading its data included."""
+    """Median seconds of each part of a step, including the loading of its data."""
     turns: list[dict[str, float]] = []
-    for _ in range(WARMUP + repeats):
+    for _ in progress(range(WARMUP + repeats), 'steps'):
         watch.seconds.clear()
         with watch.part('data'):
             batch = next(batches)
         with watch.part(OTHER):
             step(batch)
         turns.append(dict(watch.seconds))
-        bar.tick()
     turns = turns[WARMUP:]
     parts = dict.fromkeys(part for turn in turns for part in turn)
     return {part: statistics.median(turn.get(part, 0.0) for turn in turns) for part in parts}
-
-
-def part_rows(phase: str, parts: dict[str, float]) -> list[dict]:
-    """Milliseconds and share of each part, and the total."""
-    total = sum(parts.values())
-    rows = [
-        dict(phase=phase, part=part, ms=round(seconds * 1e3, 3), share=round(seconds / total, 4))
-        for part, seconds in parts.items()
-    ]
-    return [*rows, dict(phase=phase, part='total', ms=round(total * 1e3, 3), share=1.0)]
-
-
-def show(rows: list[dict]) -> None:
-    """Print both steps side by side."""
-    found = {(row['part'], row['phase']): row for row in rows}
-    parts = [part for part in dict.fromkeys(row['part'] for row in rows) if part not in (OTHER, 'total')]
-    cells = []
-    for part in [*parts, OTHER, 'total']:
-        both = [found.get((part, phase)) for phase in ('training', 'test')]
-        figures = [(f'{row["ms"]:.1f}', f'{row["share"]:.1%}') if row else (None, None) for row in both]
-        cells.append([part, *figures[0], *figures[1]])
-    columns = ('part', 'training, ms', 'share', 'test, ms', 'share ')
-    show_table('Where the time goes: medians', columns, cells)
-
-
-def random_batches(model: nn.Module, args: argparse.Namespace) -> Iterator[dict]:
-    """The same batch of noise with random boxes and masks, again and again."""
-    from mmdet.testing import demo_mm_inputs
-
-    batch = demo_mm_inputs(
-        batch_size=args.batch,
-        image_shapes=(3, *args.random),
-        num_items=[BOXES] * args.batch,
-        num_classes=_num_classes(model),
-        with_mask=True,
-        device=args.device,
-    )
-    while True:
-        yield batch
-
-
-def _num_classes(model: nn.Module) -> int:
-    """Of the head that decides last, at least two, as mmdet's random labels need."""
-    numbers = [getattr(module, 'num_classes', None) for module in model.modules()]
-    return max([2, *(number for number in numbers if isinstance(number, int))])

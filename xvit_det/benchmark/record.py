@@ -1,6 +1,5 @@
-"""The results' file: a header that says where and how, and rows, saved after every case."""
+"""A record: a JSON file with a header, which describes the machine and the settings, and rows of results."""
 
-import argparse
 import contextlib
 import json
 import os
@@ -14,15 +13,26 @@ import torch
 import xvit_det
 from xvit_det.errors import InputError
 
-# What must agree for rows to stand in one table.
-SAME = ('kind', 'device', 'threads', 'torch', 'config', 'input', 'compile_mode')
+# Header fields that may differ between the rows of a record; all others must agree.
+MAY_DIFFER = ('date', 'python', 'xvit_det', 'mmpretrain', 'cores', 'cuda')
+# Instructions that decide how fast PyTorch's CPU kernels are.
+X86_FLAGS = ('avx2', 'fma', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'avx512_fp16', 'amx_tile', 'amx_int8', 'amx_bf16')
+ARM_FLAGS = ('asimd', 'asimddp', 'sve', 'bf16', 'i8mm')
 
 
-def make_header(kind: str, device: str) -> dict:
-    """Machine, versions, threads and date."""
+def make_header(kind: str, device: str, **settings: object) -> dict:
+    """Machine, versions, threads, date and the measurement's own settings.
+
+    Args:
+        kind: Name of the measurement.
+        device: ``'cpu'`` or ``'cuda'``.
+        **settings: What else must be the same for all rows.
+    """
+    cpu, flags = _cpu()
     header = dict(
         kind=kind,
-        device=torch.cuda.get_device_name() if device == 'cuda' else _processor(),
+        device=torch.cuda.get_device_name() if device == 'cuda' else cpu,
+        cpu_flags=flags,
         cores=os.cpu_count(),
         threads=torch.get_num_threads(),
         date=date.today().isoformat(),
@@ -35,78 +45,68 @@ def make_header(kind: str, device: str) -> dict:
     for name in ('mmpretrain', 'onedl-mmpretrain'):
         with contextlib.suppress(PackageNotFoundError):
             header['mmpretrain'] = version(name)
-    return header
+    return header | settings
 
 
-def _processor() -> str:
-    """The CPU's name and widest vector instructions."""
+def _cpu() -> tuple[str, list[str]]:
+    """The CPU's name with the vector instructions that PyTorch uses, and those of the flags above that it has."""
     path = Path('/proc/cpuinfo')
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f'{name}, {torch.backends.cpu.get_cpu_capability()}'
+    pairs = [line.split(':', 1) for line in path.read_text().splitlines() if ':' in line] if path.exists() else []
+    info = {key.strip(): value.strip() for key, value in pairs}
+    name = info.get('model name') or platform.processor() or platform.machine()
+    flags = (info.get('flags') or info.get('Features', '')).split()
+    return f'{name}, {torch.backends.cpu.get_cpu_capability()}', [
+        flag for flag in (*X86_FLAGS, *ARM_FLAGS) if flag in flags
+    ]
 
 
 class Record:
-    """A header and rows; with a path, saved whenever rows are added.
+    """A header and rows; with a path, saved whenever a row is added.
 
     Args:
         header: See :func:`make_header`.
-        path: Where to; ``None``: only in memory.
-        resume: Keep the rows that are in the file already.
+        path: The file; ``None``: the record stays in memory.
+        resume: Keep the rows of an existing file.
 
     Raises:
-        InputError: The file exists and is not to be resumed, or is of another machine or command.
+        InputError: The file exists and ``resume`` is not given, or its header differs in more than ``MAY_DIFFER``.
     """
 
     def __init__(self, header: dict, path: Path | None = None, resume: bool = False) -> None:
-        self.path = path
-        self.content: dict = dict(header=header, rows=[])
-        if resume and path is None:
-            raise InputError('--resume goes on with the file that --json names; give it')
+        self.path, self.header = path, header
+        self.rows: list[dict] = []
         if path is None or not path.exists():
             return
         if not resume:
-            raise InputError(f'{path} exists; go on with it by --resume, or give --json another name')
-        self.content = read(path)
-        for key in SAME:
-            old, new = self.header.get(key), header.get(key)
-            if old != new:
-                raise InputError(f'--resume: {path} was recorded with {key} {old!r}, but this run has {new!r}')
-
-    @property
-    def header(self) -> dict:
-        return self.content['header']
-
-    @property
-    def rows(self) -> list[dict]:
-        return self.content['rows']
+            raise InputError(f'{path} exists; continue it with --resume, or give --json another name')
+        old = read(path)
+        for key, now in header.items():
+            was = old['header'].get(key)
+            if was != now and key not in MAY_DIFFER:
+                raise InputError(f'{path} has {key} {was!r}, but this run has {now!r}; give --json another name')
+        self.header, self.rows = old['header'] | header, old['rows']
 
     def find(self, keys: dict) -> dict | None:
-        """The row of this case, if it was measured."""
+        """The row with these values, if there is one."""
         return next((row for row in self.rows if keys.items() <= row.items()), None)
 
-    def add(self, rows: list[dict], keys: tuple[str, ...]) -> None:
-        """Add rows, each in place of the one with the same values of ``keys``, and save."""
-        for row in rows:
-            old = self.find({key: row[key] for key in keys})
-            if old is not None:
-                self.rows.remove(old)
-            self.rows.append(row)
+    def add(self, keys: dict, **results: object) -> None:
+        """Add the row ``keys | results`` in place of one with the same keys, and save."""
+        self.rows = [row for row in self.rows if not keys.items() <= row.items()] + [keys | results]
         self.save()
 
     def save(self) -> None:
-        """Write all of it beside the old file and then over it, so that a stop in between loses nothing."""
+        """Replace the file in one step, so that an interruption never leaves half of it."""
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(self.path.name + '.part')
-        part.write_text(json.dumps(self.content, indent=1) + '\n')
+        part = self.path.with_name(f'{self.path.name}.part')
+        part.write_text(json.dumps(dict(header=self.header, rows=self.rows), indent=1) + '\n')
         part.replace(self.path)
 
 
 def read(path: Path) -> dict:
-    """A record's content.
+    """A record's ``header`` and ``rows``.
 
     Raises:
         InputError: No such file, or not a record.
@@ -118,10 +118,5 @@ def read(path: Path) -> dict:
     except ValueError as error:
         raise InputError(f'{path} is not JSON: {error}') from error
     if not isinstance(content, dict) or not {'header', 'rows'} <= content.keys():
-        raise InputError(f'{path} is not a record of tools/benchmark.py: it has no header and rows')
+        raise InputError(f'{path} is not a record of xvit-det benchmark: it has no header and rows')
     return content
-
-
-def open_record(args: argparse.Namespace, **more: object) -> Record:
-    """The record of a command with ``--json``, ``--resume`` and ``--device``."""
-    return Record({**make_header(args.kind, args.device), **more}, args.json, args.resume)

@@ -1,56 +1,41 @@
-"""What the commands show: a progress bar while they measure, then a table."""
+"""Terminal output of the measurements: progress bars and tables."""
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import track
 from rich.table import Table
 
-LEFT_ALIGNED = ('model', 'size', 'dtype', 'mode', 'part', 'config', 'quantity')
+Item = TypeVar('Item')
+STDERR = Console(stderr=True)
 
 
-class Bar:
-    """A progress bar over ``total`` steps; use it in a ``with`` statement."""
-
-    def __init__(self, total: int) -> None:
-        self._progress = Progress(
-            TextColumn('{task.description}'),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn('left'),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._progress.add_task('', total=total)
-
-    def __enter__(self) -> 'Bar':
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def tick(self) -> None:
-        self._progress.advance(self._task)
-
-    def advance_to(self, steps: int) -> None:
-        """Count what was left out as done."""
-        self._progress.update(self._task, completed=steps)
-
-    def describe(self, text: str) -> None:
-        self._progress.update(self._task, description=text)
-
-    def skipped(self, reason: object) -> None:
-        """Say above the bar why a case is left out."""
-        self._progress.console.print(f'skipped: {reason}', soft_wrap=True, markup=False, highlight=False)
+def progress(items: Sequence[Item], label: str) -> Iterable[Item]:
+    """The items, with a progress bar on stderr; no bar if the label is empty."""
+    return track(items, label, console=STDERR, transient=True, disable=not label)
 
 
-def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows of text, numbers as they come (``None`` as a dash)."""
+def show_skipped(reason: object) -> None:
+    """Say why a case is left out, above the progress bar."""
+    STDERR.print(f'skipped: {reason}', soft_wrap=True, markup=False, highlight=False)
+
+
+def show_table(title: str, rows: Sequence[dict]) -> None:
+    """Print a record's rows. Columns are the first row's keys; numbers are shown with four significant digits."""
+    if not rows:
+        return
     table = Table(title=title)
-    for column in columns:
-        table.add_column(column, justify='left' if column in LEFT_ALIGNED else 'right')
+    for name, value in rows[0].items():
+        table.add_column(name.replace('_', ' '), justify='left' if isinstance(value, str) else 'right')
     for row in rows:
-        table.add_row(*('–' if value is None else str(value) for value in row))
+        table.add_row(*map(_cell, row.values()))
     Console(width=None if Console().is_terminal else 140).print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return '–'
+    if isinstance(value, float):
+        return f'{value:.4g}' if abs(value) < 1000 else f'{value:.0f}'
+    return str(value)

@@ -1,84 +1,68 @@
-"""What is timed and measured: one call of a model for inference, or one training step, in a mode and a dtype."""
+"""What is timed: a forward pass or a training step, in a given mode and dtype."""
 
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from xvit_det.benchmark.models import NotPossible, Size, build, cast, size_name
-from xvit_det.errors import InputError
+from xvit_det.benchmark.cases import DTYPES, Case
+from xvit_det.benchmark.models import NotPossible, build, cast
 from xvit_det.kernels.onednn import linear
 
 Step = Callable[[], object]
-DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
-# torch.OutOfMemoryError, NotImplementedError and dynamo's errors are RuntimeErrors; a ValueError refuses a size.
-FAILURES = (RuntimeError, ValueError)
-MODES = ('eager', 'compiled', 'fused', 'fused-compiled', 'training', 'training-compiled')
 
 
-@dataclass(frozen=True)
-class Case:
-    """What one measurement is of, but for the model: the same for all models that are compared.
+def build_step(name: str, case: Case) -> Step:
+    """:func:`make_step` of a model by name, called once, so that it is compiled and known to run.
 
-    Args:
-        size: Height and width of the images in pixels.
-        batch: Images in a call.
-        dtype: One of ``DTYPES``. Inference has weights and images in it; training keeps fp32 weights and autocasts.
-        mode: One of ``MODES``.
-        device: ``'cpu'`` or ``'cuda'``.
+    Raises:
+        NotPossible: The case does not exist for this model, or fails: out of memory, no kernel for this dtype.
     """
-
-    size: Size
-    batch: int
-    dtype: str
-    mode: str
-    device: str = 'cpu'
-
-    @property
-    def training(self) -> bool:
-        return self.mode.startswith('training')
-
-    def __str__(self) -> str:
-        return f'{size_name(self.size)}, batch {self.batch}, {self.dtype}, {self.mode}'
-
-    def keys(self, model: str) -> dict:
-        """The part of a result's row that says what was measured."""
-        return dict(model=model, size=size_name(self.size), batch=self.batch, dtype=self.dtype, mode=self.mode)
+    step = make_step(build_model(name, case), case)
+    with failures_as_reasons(name, case):
+        step()
+    return step
 
 
-def make_step(model: nn.Module, case: Case, compile_mode: str = 'default') -> Step:
-    """The call that a case describes, of this model.
+def build_model(name: str, case: Case) -> nn.Module:
+    """The model of a case, see :func:`xvit_det.benchmark.models.build`."""
+    return build(name, case.size, **(dict(with_cp=True) if case.with_cp else {}))
+
+
+def make_step(model: nn.Module, case: Case) -> Step:
+    """The call of this model that a case describes.
 
     Args:
-        model: A backbone; it is changed (fused, cast, moved to the device).
+        model: A backbone. It is modified: fused, cast, moved to the device.
         case: See :class:`Case`.
-        compile_mode: ``mode`` of ``torch.compile``.
 
     Raises:
         NotPossible: The model cannot be fused, or there is no compiler.
     """
     torch.manual_seed(0)
     if case.mode.startswith('fused'):
-        if not hasattr(model, 'fuse'):
+        fuse = getattr(model, 'fuse', None)
+        if fuse is None:
             raise NotPossible(f'{type(model).__name__} has no fuse()')
-        model.eval().fuse()
+        model.eval()
+        fuse()
     model = model.to(case.device)
     images = torch.randn(case.batch, 3, *case.size, device=case.device)
-    forward = model
+    forward: Callable = model
     if case.mode.endswith('compiled'):
         if problem := compiler_problem(case.device):
             raise NotPossible(problem)
-        forward = torch.compile(model, mode=compile_mode, dynamic=False)
+        forward = torch.compile(model, dynamic=False)
+    dtype = torch_dtype(case)
+    model.train(case.training)  # not chained: mmpretrain's return None
     if case.training:
-        model.train()
-        return _training_step(model, forward, images, case)
-    model.eval()
-    cast(model, DTYPES[case.dtype])
-    images = images.to(DTYPES[case.dtype])
+        return _training_step(model, forward, images, dtype)
+    cast(model, dtype)
+    images = images.to(dtype)
 
     def infer() -> None:
         with torch.no_grad():
@@ -87,14 +71,15 @@ def make_step(model: nn.Module, case: Case, compile_mode: str = 'default') -> St
     return infer
 
 
-def _training_step(model: nn.Module, forward: Callable, images: Tensor, case: Case) -> Step:
-    """Forward, a loss on all outputs, backward, AdamW; with autocast, and for fp16 a scaled loss, as users train."""
+def _training_step(model: nn.Module, forward: Callable, images: Tensor, dtype: torch.dtype) -> Step:
+    """Forward, a loss on all outputs, backward, AdamW; with autocast, and loss scaling for fp16."""
+    device = images.device.type
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    scaler = torch.amp.GradScaler(case.device, enabled=case.dtype == 'fp16')
+    scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
 
     def train() -> None:
         optimizer.zero_grad()
-        with torch.autocast(case.device, DTYPES[case.dtype], enabled=case.dtype != 'fp32'):
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
             loss = sum(out.float().square().mean() for out in forward(images))
         scaler.scale(loss).backward()
         scaler.step(optimizer)
@@ -103,29 +88,23 @@ def _training_step(model: nn.Module, forward: Callable, images: Tensor, case: Ca
     return train
 
 
-def build_step(name: str, case: Case, compile_mode: str = 'default', **options: bool) -> Step:
-    """:func:`make_step` of a model by name, called once, so that it is compiled and known to run.
+def torch_dtype(case: Case) -> torch.dtype:
+    return getattr(torch, DTYPES[case.dtype])
 
-    Raises:
-        NotPossible: The case does not exist for this model, or fails: out of memory, no kernel for this dtype.
-    """
-    model = build(name, case.size, **options)
-    step = make_step(model, case, compile_mode)
+
+@contextmanager
+def failures_as_reasons(name: str, case: Case) -> Iterator[None]:
+    """Turn the errors of a call that does not fit the model or the machine into :class:`NotPossible`."""
     try:
-        step()
-    except FAILURES as error:
-        raise failure(name, case, error) from error
-    return step
-
-
-def failure(name: str, case: Case, error: Exception) -> NotPossible:
-    """The reason to print for a call that failed."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return NotPossible(f'{name}, {case}, fails: {lines[0]}')
+        yield
+    # torch.OutOfMemoryError, NotImplementedError and dynamo's errors are RuntimeErrors; a ValueError rejects a size.
+    except (RuntimeError, ValueError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise NotPossible(f'{name}, {case}, fails: {lines[0]}') from error
 
 
 def compiler_problem(device: str) -> str | None:
-    """Why ``torch.compile`` cannot work here, if so."""
+    """Why ``torch.compile`` cannot work here, or ``None``."""
     if device == 'cpu' and not shutil.which(os.environ.get('CXX', 'g++')) and not shutil.which('clang++'):
         return 'torch.compile needs a C++ compiler (g++ or clang++) for the CPU, and there is none'
     if device != 'cpu' and importlib.util.find_spec('triton') is None:
@@ -133,25 +112,16 @@ def compiler_problem(device: str) -> str | None:
     return None
 
 
-def check_device(device: str) -> None:
-    """Raise if this machine has no such device.
-
-    Raises:
-        InputError: An unknown device, or a GPU where there is none.
-    """
-    if device not in ('cpu', 'cuda'):
-        raise InputError(f'device {device!r} is not one of cpu, cuda')
-    if device == 'cuda' and not torch.cuda.is_available():
-        raise InputError('device cuda: PyTorch finds no CUDA device here')
-
-
 def matrix_products(case: Case) -> tuple[dict[str, Step], int]:
-    """A large matrix product in the case's dtype, by each library that a model's linear layers may use, and its
-    operations: the fastest is the most that the machine is known to do."""
+    """Large matrix products in the case's dtype, one by each library that a model's linear layers may use.
+
+    Returns:
+        The products by name, and the operations of each. The fastest is our estimate of the machine's peak.
+    """
     side = 2048 if case.device == 'cpu' else 8192
-    a, b = torch.randn(2, side, side, device=case.device, dtype=DTYPES[case.dtype]).unbind()
+    a, b = torch.randn(2, side, side, device=case.device, dtype=torch_dtype(case)).unbind()
     out = torch.empty_like(a)
-    # The weight is transposed, as in a linear layer: the fastest way round.
+    # The weight is transposed, as in a linear layer, which is the fastest layout.
     products: dict[str, Step] = {'torch.mm': lambda: torch.mm(a, b.t(), out=out)}
     if case.device == 'cpu':
         products['linear of fused models'] = lambda: linear(a, b, None)

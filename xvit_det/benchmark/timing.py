@@ -1,41 +1,37 @@
-"""Timing several things fairly on a machine that may be doing something else meanwhile: in turns."""
+"""Fair timing on a machine with varying load: the candidates take turns."""
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 
+from xvit_det.benchmark.screen import progress
 
-def interleave(
-    steps: Sequence[Callable[[], None]],
-    repeats: int,
-    *,
-    warmup: int = 2,
-    clock: Callable[[], float] = time.perf_counter,
-    tick: Callable[[], None] = lambda: None,
-) -> list[list[float]]:
-    """Call each step in turn, ``repeats`` times over, so that whatever slows the machine slows all of them alike.
+Key = TypeVar('Key', bound=Hashable)
+WARMUP = 2
+
+
+def interleave(steps: Mapping[Key, Callable[[], object]], repeats: int, label: str = '') -> dict[Key, list[float]]:
+    """Call each step in turn, ``repeats`` times over, so that a change of the machine's speed affects all alike.
 
     Args:
-        steps: What to time. Work that they leave to a GPU is waited for.
-        repeats: Number of timed turns.
-        warmup: Number of turns before those.
-        clock: Seconds.
-        tick: Called after each call, for a progress bar.
+        steps: What to time; GPU work is waited for.
+        repeats: Number of timed turns, after ``WARMUP`` others.
+        label: Text beside the progress bar; empty: no bar.
 
     Returns:
-        The seconds of each step: one list of ``repeats`` for each.
+        ``repeats`` durations of each step in seconds.
     """
-    seconds: list[list[float]] = [[] for _ in steps]
-    for turn in range(-warmup, repeats):
-        for times, step in zip(seconds, steps, strict=True):
-            start = clock()
+    seconds: dict[Key, list[float]] = {name: [] for name in steps}
+    for turn in progress(range(WARMUP + repeats), label):
+        for name, step in steps.items():
+            start = time.perf_counter()
             step()
             synchronize()
-            if turn >= 0:
-                times.append(clock() - start)
-            tick()
+            if turn >= WARMUP:
+                seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
@@ -45,6 +41,6 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def ratio(times: Sequence[float], reference: Sequence[float]) -> float:
-    """How many times as long, pair by pair of the same turn: the median."""
+def median_ratio(times: Sequence[float], reference: Sequence[float]) -> float:
+    """The median over turns of ``times / reference``."""
     return statistics.median(t / r for t, r in zip(times, reference, strict=True))

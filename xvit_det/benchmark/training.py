@@ -1,16 +1,15 @@
-"""A config's own model, optimiser and data, as the trainer would build them, for ``loader`` and ``detector``."""
+"""A config's model, optimizer and data, built as the trainer builds them, for ``loader`` and ``detector``."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
-from torch import nn
 from torch.utils.data import DataLoader
 
 from xvit_det.backbones.pretrained import load_pretrained
@@ -19,18 +18,11 @@ from xvit_det.errors import InputError
 from xvit_det.hub import complete_model
 
 
-@contextmanager
-def config_scope(cfg: Config) -> Iterator[None]:
-    """Names in the config are looked up as the trainer does: in its ``default_scope`` first."""
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        yield
-
-
-def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> tuple[nn.Module, OptimWrapper]:
-    """The model with random weights, or a checkpoint's, and its optimiser.
+def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> tuple[BaseModel, OptimWrapper]:
+    """The model, with random weights or a checkpoint's, and its optimizer.
 
     Raises:
-        InputError: The config has no optimiser, or nothing in the checkpoint fits.
+        InputError: The config has no optimizer, or nothing in the checkpoint fits.
     """
     if not cfg.get('optim_wrapper'):
         raise InputError('the config has no optim_wrapper, so a training step cannot be taken')
@@ -41,7 +33,7 @@ def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> t
         load_pretrained(model, checkpoint)
     logger = MMLogger.get_current_instance()
     level = logger.level
-    logger.setLevel('WARNING')  # the optimiser's constructor would list every parameter
+    logger.setLevel('WARNING')  # the optimizer's constructor would list every parameter
     try:
         return model, build_optim_wrapper(model, cfg.optim_wrapper)
     finally:
@@ -49,7 +41,7 @@ def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> t
 
 
 def build_loader(cfg: Config, split: str, workers: int | None = None) -> DataLoader:
-    """The data loader of a split; ``workers`` in place of the config's number of processes.
+    """The data loader of a split; ``workers`` overrides the config's number of processes.
 
     Raises:
         InputError: The config has none.

@@ -43,6 +43,15 @@ class ScreenRunner(Runner):
                 handler.addFilter(_for_the_screen)
         return logger
 
+    def resume(self, *args: Any, **kwargs: Any) -> None:
+        """As mmengine's, except that the optimizer's averages of a table that was resampled start again."""
+        super().resume(*args, **kwargs)
+        state = self.optim_wrapper.optimizer.state
+        for parameter, values in list(state.items()):
+            averages = [value for value in values.values() if getattr(value, 'ndim', None) == parameter.ndim]
+            if any(value.shape != parameter.shape for value in averages):
+                del state[parameter]
+
 
 def build_runner(cfg: Config) -> Runner:
     """mmengine's Runner for the config.

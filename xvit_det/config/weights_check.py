@@ -3,7 +3,7 @@
 from mmengine.logging import print_log
 from torch import nn
 
-from xvit_det.backbones.pretrained import read_state_dict
+from xvit_det.backbones.pretrained import read_state_dict, resample_tables
 from xvit_det.errors import InputError
 
 
@@ -21,7 +21,9 @@ def check_checkpoint(model: nn.Module, path: str, complete: bool = True) -> None
     """
     while hasattr(model, 'module'):
         model = model.get_submodule('module')
-    given = {name.removeprefix('module.'): tensor.shape for name, tensor in read_state_dict(path).items()}
+    weights = {name.removeprefix('module.'): tensor for name, tensor in read_state_dict(path).items()}
+    resample_tables(model, weights)  # as loading them will do
+    given = {name: tensor.shape for name, tensor in weights.items()}
     own = {name: tensor.shape for name, tensor in model.state_dict().items()}
     missing = [name for name in own if name not in given]
     unexpected = [name for name in given if name not in own]

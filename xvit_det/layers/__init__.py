@@ -13,9 +13,19 @@ from xvit_det.layers.padding import ImageExtents
 from xvit_det.layers.position import FourierPosition, LearnedPosition
 from xvit_det.layers.pyramid import FeaturePyramid
 from xvit_det.layers.recomputation import checkpoint
-from xvit_det.layers.stem import ConvStem, ConvTokenizer, OverlapPatchEmbed, PatchEmbed, PatchNormEmbed, PlainConvStem
+from xvit_det.layers.stem import (
+    STEMS,
+    ConvStem,
+    ConvTokenizer,
+    OverlapPatchEmbed,
+    PatchEmbed,
+    PatchNormEmbed,
+    PlainConvStem,
+    build_stem,
+)
 
 __all__ = [
+    'STEMS',
     'Affine',
     'ChannelNorm',
     'ClassAttentionBlock',
@@ -36,5 +46,6 @@ __all__ = [
     'PlainConvStem',
     'PostNormBlock',
     'build_norm',
+    'build_stem',
     'checkpoint',
 ]

@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 
 class Affine(nn.Module):
-    """``alpha · x + beta`` per channel: X-ViT's stand-in for a second normalisation after each module.
+    """``alpha · x + beta`` per channel: X-ViT's replacement for a norm after each module.
 
     Args:
         embed_dims: Channels C of the last axis.
-        scale: Start value of alpha; small for deep networks, so that every branch starts near zero.
+        scale: Initial value of alpha; small for deep networks, so that every branch starts near zero.
     """
 
     def __init__(self, embed_dims: int, scale: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""The transformer block: a token mixer and a perceptron, each with a residual."""
+"""The transformer block: a token mixer and an MLP, each with a residual connection."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,13 @@ from xvit_det.mixers import TokenMixer
 
 
 class MixerBlock(nn.Module):
-    """``x + mixer(norm(x))``, then ``x + perceptron(norm(x))``.
+    """``x + mixer(norm(x))``, then ``x + mlp(norm(x))``.
 
     Args:
-        mixer: Mixes the tokens; its width is the block's.
-        hidden_dims: Width inside the perceptron.
+        mixer: Mixes the tokens; the block has its width.
+        hidden_dims: Hidden width of the MLP.
         drop_path_rate: Probability of skipping a branch in training.
-        norm: Makes a norm from a width; ``nn.Identity`` for none.
+        norm: Builds a norm for a width; ``nn.Identity`` for none.
     """
 
     def __init__(
@@ -34,15 +34,15 @@ class MixerBlock(nn.Module):
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Tokens (B, N, C), the last h·w of which are a map of ``size`` (h, w) -> (B, N, C)."""
+        """Tokens (B, N, C), whose last h·w form a map of ``size`` (h, w) -> (B, N, C)."""
         x = x + self.drop_path(self.mixer(self.norm1(x), size=size))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class PostNormBlock(MixerBlock):
-    """The block of CCT: ``y = norm(x + mixer(norm(x)))``, then ``y + perceptron(y)``.
+    """The block of CCT: ``y = norm(x + mixer(norm(x)))``, then ``y + mlp(y)``.
 
-    The second norm stands on the residual stream.
+    The second norm is applied to the residual stream itself.
 
     Args: as :class:`MixerBlock`.
     """

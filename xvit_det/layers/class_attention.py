@@ -13,12 +13,12 @@ from xvit_det.mixers.xnorm import check_heads, fold_gammas, xnorm_attention, xno
 
 
 class ClassAttention(nn.Module):
-    """The class token's query looks at the class token and all patch tokens.
+    """The class token attends to itself and all patch tokens.
 
     Args: as :class:`xvit_det.mixers.XNormAttention`.
     """
 
-    def __init__(self, embed_dims: int, attn_dims: int, num_heads: int, kv_axis: int, gamma: float | None) -> None:
+    def __init__(self, embed_dims: int, attn_dims: int, num_heads: int, *, kv_axis: int, gamma: float | None) -> None:
         super().__init__()
         check_heads(attn_dims, num_heads, kv_axis)
         self.num_heads = num_heads
@@ -43,12 +43,12 @@ class ClassAttention(nn.Module):
 
 
 class ClassAttentionBlock(nn.Module):
-    """Class attention and a perceptron on the class token; patch tokens are read, never written.
+    """Class attention and an MLP that update the class token; patch tokens are only read.
 
     Args:
         embed_dims, attn_dims, num_heads, kv_axis, gamma: As :class:`xvit_det.mixers.XNormAttention`.
-        hidden_dims: Width inside the perceptron.
-        layer_scale: Start value of the affines' alpha.
+        hidden_dims: Hidden width of the MLP.
+        layer_scale: Initial value of the affines' alpha.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class ClassAttentionBlock(nn.Module):
         embed_dims: int,
         attn_dims: int,
         num_heads: int,
+        *,
         hidden_dims: int,
         layer_scale: float,
         kv_axis: int = -2,
@@ -63,7 +64,7 @@ class ClassAttentionBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
-        self.attn = ClassAttention(embed_dims, attn_dims, num_heads, kv_axis, gamma)
+        self.attn = ClassAttention(embed_dims, attn_dims, num_heads, kv_axis=kv_axis, gamma=gamma)
         self.affine1 = Affine(embed_dims, layer_scale)
         self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.mlp = FeedForward(embed_dims, hidden_dims)

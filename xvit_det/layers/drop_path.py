@@ -2,21 +2,23 @@
 
 from torch import Tensor, nn
 
+from xvit_det.errors import InputError
+
 
 class DropPath(nn.Module):
-    """In training, sets a residual branch of a whole image to zero with a probability, and scales up the others.
+    """Drops the residual branch of a random subset of images in training, and scales up the others.
 
     Args:
         rate: Probability of dropping, in [0, 1).
 
     Raises:
-        ValueError: ``rate`` is outside [0, 1).
+        InputError: ``rate`` is outside [0, 1).
     """
 
     def __init__(self, rate: float = 0.0) -> None:
         super().__init__()
         if not 0 <= rate < 1:
-            raise ValueError(f'drop path rate {rate} is not in [0, 1)')
+            raise InputError(f'drop path rate {rate} is not in [0, 1)')
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:

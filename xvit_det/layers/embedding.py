@@ -1,4 +1,4 @@
-"""What turns an image into the tokens of a transformer's first block."""
+"""From an image to the tokens of the first block."""
 
 import torch
 from torch import Tensor, nn
@@ -7,32 +7,30 @@ from xvit_det.functional import map_to_tokens
 
 
 class Embedding(nn.Module):
-    """A stem, a class token in front, and positions.
+    """A stem, an optional class token, and an optional position embedding.
 
     Args:
         stem: Image (B, 3, H, W) -> map (B, C, h, w).
-        position: A module that gives the positions (1, N, C) of a size, added to the tokens; ``None``: none.
-        cls_dims: Width of a class token that is put before the others, its start drawn from a normal; ``None``: none.
-        cls_std: Deviation of that normal.
+        position: A module that maps a size to position embeddings (1, N, C), added to the tokens; ``None``: none.
+        cls_dims: Width of a class token, prepended to the others; ``None``: none.
+        cls_std: Standard deviation of its normal initialisation.
     """
-
-    uncounted_in_papers = ('cls_token',)
 
     def __init__(
         self, stem: nn.Module, position: nn.Module | None = None, cls_dims: int | None = None, cls_std: float = 1.0
     ) -> None:
         super().__init__()
         self.stem = stem
-        self.position = position
+        self.pos_embed = position
         self.cls_token = None
         if cls_dims is not None:
             self.cls_token = nn.Parameter(torch.empty(1, 1, cls_dims).normal_(std=cls_std))
 
     def forward(self, image: Tensor, size: None = None) -> tuple[Tensor, tuple[int, int]]:
-        """Image (B, 3, H, W) -> tokens (B, N, C) and the size (h, w) of the map they are."""
+        """Image (B, 3, H, W) -> tokens (B, N, C) and the size (h, w) of their map."""
         features = self.stem(image)
         size = tuple(features.shape[-2:])
         x = map_to_tokens(features)
         if self.cls_token is not None:
             x = torch.cat((self.cls_token.to(x.dtype).expand(len(x), -1, -1), x), dim=1)
-        return (x if self.position is None else x + self.position(size)), size
+        return (x if self.pos_embed is None else x + self.pos_embed(size)), size

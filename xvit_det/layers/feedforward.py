@@ -1,4 +1,4 @@
-"""The transformer's two-layer perceptron."""
+"""The two-layer MLP of a transformer block."""
 
 from torch import Tensor, nn
 
@@ -6,11 +6,11 @@ from xvit_det.layers.gelu import InplaceGELU
 
 
 class FeedForward(nn.Sequential):
-    """Linear, GELU, Linear on every token alone.
+    """Linear, GELU, Linear, applied to each token.
 
     Args:
         embed_dims: Width C of the tokens.
-        hidden_dims: Width between the two layers.
+        hidden_dims: Hidden width.
     """
 
     def __init__(self, embed_dims: int, hidden_dims: int) -> None:

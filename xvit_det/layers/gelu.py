@@ -1,4 +1,4 @@
-"""GELU that takes no memory where it need not."""
+"""GELU without an extra buffer in inference."""
 
 from torch import Tensor, nn
 
@@ -6,7 +6,7 @@ from xvit_det.functional import gelu_
 
 
 class InplaceGELU(nn.Module):
-    """GELU written over its input unless a gradient is recorded, see :func:`xvit_det.functional.gelu_`."""
+    """GELU in place unless a gradient is recorded, see :func:`xvit_det.functional.gelu_`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(...) -> (...)."""

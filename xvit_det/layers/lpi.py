@@ -10,7 +10,7 @@ from xvit_det.layers.norm import build_norm, is_constant, scale_and_shift
 
 
 class LocalPatchInteraction(nn.Module):
-    """Depthwise 3x3, GELU, norm, depthwise 3x3: lets neighbouring patches talk, which XNorm attention does not.
+    """Depthwise 3x3, GELU, norm, depthwise 3x3: exchanges information between neighbouring patches.
 
     Args:
         embed_dims: Width C of the tokens.
@@ -25,12 +25,12 @@ class LocalPatchInteraction(nn.Module):
         self.conv2 = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
 
     def forward(self, x: Tensor, size: tuple[int, int], valid: Tensor | None = None) -> Tensor:
-        """Convolve tokens as a map.
+        """Convolve the map that the tokens form.
 
         Args:
-            x: Tokens (B, N, C). Set to zero, in place, where ``valid`` is false: pass a tensor that nothing else needs.
+            x: Tokens (B, N, C). Zeroed in place where ``valid`` is false: pass a tensor that nothing else uses.
             size: (h, w) with h·w = N.
-            valid: (B, N) bool; the convolutions see zeros at false tokens, as beyond the border.
+            valid: (B, N) bool; false tokens are zero for the convolutions, like the area outside the map.
 
         Returns:
             Tokens (B, N, C).

@@ -1,10 +1,11 @@
-"""Normalisation of maps, chosen by an OpenMMLab ``norm_cfg``."""
+"""Norms of maps, selected by an OpenMMLab ``norm_cfg``."""
 
 from typing import TypeGuard
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from xvit_det.errors import InputError
 from xvit_det.folding import LinearOrConv, fold_behind
 
 _NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm, 'GN': nn.GroupNorm}
@@ -14,20 +15,20 @@ def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
     """Build the norm of a map with ``channels`` channels.
 
     Args:
-        norm_cfg: ``dict(type='BN' | 'SyncBN' | 'GN', ...)``; ``GN`` takes ``num_groups``, each the options of its
-            PyTorch class, and all of them OpenMMLab's ``requires_grad`` (default true).
+        norm_cfg: ``dict(type='BN' | 'SyncBN' | 'GN', ...)`` with the options of the PyTorch class, ``num_groups`` for
+            ``GN``, and OpenMMLab's ``requires_grad`` (default true).
         channels: Number of channels.
 
     Raises:
-        ValueError: An unknown type, or groups that the channels do not split into.
+        InputError: An unknown type, or channels that are not divisible by the groups.
     """
     options = dict(norm_cfg)
     kind = options.pop('type', None)
     requires_grad = options.pop('requires_grad', True)
     if kind not in _NORMS:
-        raise ValueError(f'norm_cfg type {kind!r} is not one of {", ".join(_NORMS)}')
+        raise InputError(f'norm_cfg type {kind!r} is not one of {", ".join(_NORMS)}')
     if kind == 'GN' and ('num_groups' not in options or channels % options['num_groups']):
-        raise ValueError(
+        raise InputError(
             f'norm_cfg GN needs num_groups that divides {channels} channels, not {options.get("num_groups")}'
         )
     norm = nn.GroupNorm(num_channels=channels, **options) if kind == 'GN' else _NORMS[kind](channels, **options)
@@ -35,7 +36,7 @@ def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
 
 
 def is_constant(norm: nn.Module) -> TypeGuard[_BatchNorm]:
-    """Whether a norm is a fixed scale and shift in evaluation mode, as BatchNorm with running statistics is."""
+    """Whether a norm is a fixed scale and shift in evaluation mode, like BatchNorm with running statistics."""
     return isinstance(norm, _BatchNorm) and norm.running_mean is not None
 
 

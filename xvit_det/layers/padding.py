@@ -1,11 +1,13 @@
-"""Padded batches: which part of the batch each image covers, and how to keep the rest out of the result."""
+"""Padded batches: which area each image covers, and masks for the rest."""
 
 import torch
 from torch import Tensor
 
+from xvit_det.errors import InputError
+
 
 class ImageExtents:
-    """Height and width that each image covers from the top left corner of a padded batch.
+    """Height and width of each image in a padded batch; images start at the top left.
 
     Args:
         sizes: (B, 2), height and width of each image in pixels, on the batch's device.
@@ -13,21 +15,21 @@ class ImageExtents:
 
     def __init__(self, sizes: Tensor) -> None:
         self.sizes = sizes
-        # Known numbers spare the masks where nothing is padded; a compiled or traced graph must not depend on them.
+        # Known sizes save the masks where nothing is padded; compiled and traced graphs must not depend on them.
         recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
         self._known = None if recorded or sizes.is_meta else sizes.tolist()
 
     @classmethod
     def given(cls, sizes: Tensor, x: Tensor) -> 'ImageExtents':
-        """Take the sizes (B, 2), height and width, that a caller says the images of a batch (B, C, H, W) have.
+        """From the sizes (B, 2), height and width, that the caller gives for the images of a batch (B, C, H, W).
 
         Raises:
-            ValueError: Not two numbers for each image, or a size that does not fit into the batch.
+            InputError: Not two numbers for each image, or a size that does not fit into the batch.
         """
         sizes = torch.as_tensor(sizes, device=x.device)
         limits = torch.tensor(x.shape[-2:], device=x.device)
         if sizes.shape != (len(x), 2) or not ((sizes >= 1) & (sizes <= limits)).all():
-            raise ValueError(
+            raise InputError(
                 f'image_sizes {sizes.tolist()} is not a (height, width) within {tuple(x.shape[-2:])} for each of the '
                 f'{len(x)} images'
             )
@@ -37,9 +39,9 @@ class ImageExtents:
     def from_zeros(cls, x: Tensor) -> 'ImageExtents':
         """Find the extents in a batch (B, C, H, W) whose padding, at the bottom and the right, is exactly zero.
 
-        This is what mmdet's ``DetDataPreprocessor`` makes with its default ``pad_value=0``: it pads after
-        normalisation, where a pixel equal to the (fractional) mean does not occur. An image of nothing but zeros counts
-        as covering the whole batch.
+        This is how mmdet's ``DetDataPreprocessor`` pads by default (``pad_value=0``): after normalisation, where no
+        pixel is exactly zero because the means are fractional. An image of only zeros counts as covering the whole
+        batch.
         """
         pixels = (x != 0).any(dim=1)  # (B, C, H, W) -> (B, H, W)
         sizes = []
@@ -55,7 +57,7 @@ class ImageExtents:
         return (self.sizes + stride - 1) // stride
 
     def mask(self, map_size: tuple[int, int], stride: int) -> Tensor | None:
-        """(B, 1, h, w) bool, true inside each image on a map of that size and stride; ``None`` if all of it is."""
+        """(B, 1, h, w) bool, true inside each image on a map of that size and stride; ``None`` if true everywhere."""
         h, w = map_size
         if self._known and all(-(-a // stride) >= h and -(-b // stride) >= w for a, b in self._known):
             return None
@@ -66,9 +68,9 @@ class ImageExtents:
 
 
 def zero_padding_(x: Tensor, extents: ImageExtents | None, stride: int) -> Tensor:
-    """Set what lies outside the images to zero, in place, in maps (B, C, h, w) of that stride, and return them.
+    """Zero the area outside the images in maps (B, C, h, w) of that stride, in place, and return them.
 
-    In place because a new tensor of a stem's size costs ten times the multiplication.
+    In place, because allocating a tensor of a stem's size takes ten times as long as the multiplication.
     """
     mask = None if extents is None else extents.mask(x.shape[-2:], stride)
     return x if mask is None else x.mul_(mask)

@@ -1,4 +1,4 @@
-"""Position codes that fit any image size."""
+"""Position encodings for any image size."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ from xvit_det.functional import adapt_rows, resample_rows
 class FourierPosition(nn.Module):
     """Sines and cosines of the row and the column, projected to the tokens' width, as in XCiT (arXiv 2106.09681).
 
-    Rows and columns are counted from 1 and scaled to 2π over the map, so the code stretches with the image.
+    Rows and columns are counted from 1 and scaled to 2π over the map, so the encoding stretches with the image.
 
     Args:
         embed_dims: Width C of the tokens.
@@ -28,12 +28,12 @@ class FourierPosition(nn.Module):
         self.proj = nn.Conv2d(2 * num_features, embed_dims, 1)
 
     def forward(self, size: tuple[int, int], extents: Tensor | None = None) -> Tensor:
-        """Compute the code of a map.
+        """Compute the encoding of a map.
 
         Args:
             size: (h, w) of the map.
-            extents: (B, 2), the rows and columns that each image of a padded batch covers; the code of each image is
-                scaled to these. ``None``: the whole map.
+            extents: (B, 2), the rows and columns that each image of a padded batch covers, to which its encoding is
+                scaled. ``None``: the whole map.
 
         Returns:
             (B, N, C), or (1, N, C) without ``extents``.
@@ -59,17 +59,15 @@ class FourierPosition(nn.Module):
 
 
 class LearnedPosition(nn.Module):
-    """A learned vector for every token of one grid; on other grids the table is resampled as a map, bicubically.
+    """A learned vector per token of one grid; for other grids the table is resampled bicubically, as a map.
 
     Args:
         embed_dims: Width C of the tokens.
-        grid: (h, w) of the tokens that the table is made for.
-        num_prefix: Tokens before those of the grid, such as a class token; their vectors are never resampled.
-        std: Deviation of the start values.
-        truncated: Draw the start values from a normal cut off at 2 rather than from a whole one.
+        grid: (h, w) that the table is made for.
+        num_prefix: Tokens before the grid's, such as a class token; their vectors are never resampled.
+        std: Standard deviation of the normal initialisation.
+        truncated: Initialise from a normal truncated at ±2.
     """
-
-    uncounted_in_papers = ('table',)
 
     def __init__(
         self,
@@ -94,7 +92,7 @@ class LearnedPosition(nn.Module):
         return torch.cat((prefix, resample_rows(rows, self.grid, size)))[None]
 
     def adapt_weight(self, name: str, weight: Tensor) -> Tensor | None:
-        """Fit a ``table`` trained on another square grid, or with a class token, to this one."""
+        """Fit a ``table`` of another square grid, or with a class token, to this one."""
         if name != 'table' or weight.ndim != 3 or len(weight) != 1 or weight.shape[2] != self.table.shape[2]:
             return None
         rows = adapt_rows(weight[0], self.grid, self.num_prefix)

@@ -1,4 +1,4 @@
-"""From a backbone's maps to the strides that a detector's neck takes, as in XCiT's detection models."""
+"""From a backbone's maps to the strides that a detector's neck expects, as in XCiT's detection models."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from xvit_det.layers.padding import ImageExtents
 
 
 class FeaturePyramid(nn.Module):
-    """Maps -> maps of strides 4, 8, 16, 32, each of its own: transposed convolutions up, max-pooling down.
+    """Resamples each map to one of the strides 4, 8, 16, 32: transposed convolutions up, max-pooling down.
 
     Args:
         channels: Channels of each map: four, or three for detectors that start at stride 8, such as RetinaNet and DINO.
@@ -19,7 +19,7 @@ class FeaturePyramid(nn.Module):
         in_strides: Strides of the maps, powers of two; ``None``: all 16.
 
     Raises:
-        InputError: A map whose stride is not the one it is to have times or divided by a power of two.
+        InputError: A map's stride and its output stride do not differ by a power of two.
     """
 
     def __init__(self, channels: Sequence[int], norm_cfg: dict, in_strides: Sequence[int] | None = None) -> None:
@@ -30,12 +30,12 @@ class FeaturePyramid(nn.Module):
         for width, in_stride, stride in zip(channels, self.in_strides, self.strides, strict=True):
             up, down = in_stride // stride, stride // in_stride
             if stride == in_stride * down and down > 1:
-                level = nn.MaxPool2d(down, ceil_mode=True)  # ceil: a last odd row is seen, and sizes are ⌈H/32⌉
+                level = nn.MaxPool2d(down, ceil_mode=True)  # ceil: no odd last row is lost, and sizes are ⌈H/32⌉
             elif in_stride == stride * up and up.bit_count() == 1:
                 level = _upsample(width, up, norm_cfg)
             else:
                 raise InputError(
-                    f'a map of stride {in_stride} cannot become one of stride {stride}: not a power of two between them'
+                    f'a map of stride {in_stride} cannot become one of stride {stride}: not a power of two apart'
                 )
             self.levels.append(level)
 
@@ -44,11 +44,11 @@ class FeaturePyramid(nn.Module):
 
         Args:
             maps: A map (B, C, h, w) for every level, from the shallowest block to the deepest.
-            extents: Which part of a padded batch each image covers; the maximum is taken inside only. (The transposed
-                convolutions need no care: their kernels do not overlap.)
+            extents: The area that each image of a padded batch covers; the maximum is taken inside only. (Transposed
+                convolutions need no mask: their kernels do not overlap.)
 
         Returns:
-            The same, with the strides of ``strides``, rounding up where a side is odd.
+            One map per level, with the strides of ``strides``, odd sides rounded up.
         """
         return tuple(
             _pool_inside(level, x, extents, stride) if isinstance(level, nn.MaxPool2d) else level(x)
@@ -66,7 +66,7 @@ class FeaturePyramid(nn.Module):
 
 
 def _upsample(channels: int, factor: int, norm_cfg: dict) -> nn.Module:
-    """Transposed convolutions of stride 2, with a norm and GELU between two of them; for a factor of 1 nothing."""
+    """Transposed convolutions of stride 2, with a norm and GELU in between; nothing for a factor of 1."""
     layers = []
     while factor > 1:
         if layers:

@@ -1,4 +1,4 @@
-"""Activation checkpointing that leaves the same model behind as a plain run."""
+"""Activation checkpointing that updates the model exactly like a plain run."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -14,11 +14,11 @@ from xvit_det.mixers import TokenMixer
 
 @contextmanager
 def _without_side_effects(module: nn.Module) -> Iterator[None]:
-    """Keep BatchNorm's running statistics, and what a mixer keeps from step to step."""
+    """Leave BatchNorm's running statistics and the mixers' state unchanged."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        # Batch statistics as before, the running ones multiplied by one: leaving them out would change what autograd
+        # Momentum 0 leaves the running statistics as they are. Not tracking them at all would change what autograd
         # saves, which the recomputation must match.
         norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
     try:
@@ -34,7 +34,7 @@ def _without_side_effects(module: nn.Module) -> Iterator[None]:
 
 @not_compiled  # Dynamo cannot trace the context below; the rest of the model still compiles
 def checkpoint(module: nn.Module, *args: Any) -> Any:
-    """``module(*args)``, its activations recomputed in the backward pass instead of kept.
+    """``module(*args)``, with activations recomputed in the backward pass instead of stored.
 
     The recomputation draws the same random numbers, and BatchNorm's running statistics are updated once, not twice as
     with a bare ``torch.utils.checkpoint``.

@@ -1,6 +1,6 @@
-"""From an image to the first map of features."""
+"""Stems: from an image to the first feature map."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,27 +14,27 @@ from xvit_det.layers.padding import ImageExtents, zero_padding_
 
 
 class ConvStem(nn.Module):
-    """Convolutions 3x3 of stride 2, each with a norm, GELU between: (B, 3, H, W) -> (B, C, ⌈H/s⌉, ⌈W/s⌉).
+    """3x3 convolutions of stride 2, each with a norm, and GELU in between: (B, 3, H, W) -> (B, C, ⌈H/s⌉, ⌈W/s⌉).
 
     The widths double up to ``embed_dims``: C/8, C/4, C/2, C for stride 16.
 
     Args:
         in_channels: Channels of the image.
-        embed_dims: Width C of the result.
+        embed_dims: Output channels C.
         stride: Total stride s, a power of two.
         norm_cfg: See :func:`build_norm`.
 
     Raises:
-        ValueError: ``stride`` is not a power of two, or ``embed_dims`` cannot be halved that often.
+        InputError: ``stride`` is not a power of two, or ``embed_dims`` is not divisible by the halvings.
     """
 
     def __init__(self, in_channels: int, embed_dims: int, stride: int, norm_cfg: dict) -> None:
         super().__init__()
         depth = stride.bit_length() - 1
         if stride != 2**depth or depth < 1:
-            raise ValueError(f'stem stride {stride} is not a power of two from 2 on')
+            raise InputError(f'stem stride {stride} is not a power of two of at least 2')
         if embed_dims % 2 ** (depth - 1):
-            raise ValueError(f'embed_dims={embed_dims} is not a multiple of {2 ** (depth - 1)}, as the stem needs')
+            raise InputError(f'embed_dims={embed_dims} is not a multiple of {2 ** (depth - 1)}, as the stem needs')
         widths = [in_channels, *(embed_dims >> i for i in reversed(range(depth)))]
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False) for a, b in zip(widths, widths[1:], strict=False)
@@ -47,8 +47,8 @@ class ConvStem(nn.Module):
 
         Args:
             x: Images (B, in_channels, H, W).
-            extents: Which part of the batch each image covers. The rest must be zero, and is made so again before
-                every further convolution.
+            extents: The area that each image covers. The rest must be zero, and is zeroed again before each later
+                convolution.
         """
         x = x.contiguous(memory_format=torch.channels_last)
         for level, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
@@ -67,12 +67,12 @@ class ConvStem(nn.Module):
 class PatchEmbed(nn.Module):
     """Cut the image into p x p patches and map each linearly: (B, 3, H, W) -> (B, C, ⌈H/p⌉, ⌈W/p⌉).
 
-    The vector of a patch is ordered (row, column, channel), the channel running fastest. Images whose sides are no
-    multiple of p are continued with zeros.
+    A patch's vector is ordered (row, column, channel), channel fastest. Images whose sides are not
+    multiples of p are padded with zeros.
 
     Args:
         in_channels: Channels of the image.
-        embed_dims: Width C of the result.
+        embed_dims: Output channels C.
         stride: Side p of a patch, in pixels.
     """
 
@@ -90,7 +90,7 @@ class PatchEmbed(nn.Module):
 
 
 class OverlapPatchEmbed(nn.Module):
-    """One convolution with a kernel of twice its stride: patches that overlap by half, as PiT has them.
+    """One convolution with a kernel of twice its stride: patches that overlap by half, as in PiT.
 
     Args: as :class:`PatchEmbed`.
     """
@@ -103,13 +103,13 @@ class OverlapPatchEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C, ⌈H/p⌉, ⌈W/p⌉)."""
         p = self.stride
-        before, after = p // 2, p - p // 2  # half a patch around the image, besides what completes the last patches
+        before, after = p // 2, p - p // 2  # half a patch around the image, and what the last patches lack
         x = F.pad(x, (before, missing(x.shape[3], p) + after, before, missing(x.shape[2], p) + after))
         return self.proj(x.contiguous(memory_format=torch.channels_last))
 
 
 class PatchNormEmbed(nn.Module):
-    """Patches, then GELU and a LayerNorm: the stem of the ViX code's hybrid ImageNet model.
+    """Patch embedding, GELU and LayerNorm: the stem of the hybrid ImageNet model in the ViX code.
 
     Args: as :class:`PatchEmbed`.
     """
@@ -127,26 +127,26 @@ class PatchNormEmbed(nn.Module):
 
 
 class PlainConvStem(nn.Sequential):
-    """Three 3x3 convolutions with nothing between them: the hybrid stem of the ViX paper.
+    """Three 3x3 convolutions without norms or activations: the hybrid stem of the ViX paper.
 
     The widths are C/4, C/2, C; the first ones have stride 2 until the total stride is reached.
 
     Args:
         in_channels: Channels of the image.
-        embed_dims: Width C of the result.
+        embed_dims: Output channels C.
         stride: Total stride: 1, 2, 4 or 8.
 
     Raises:
-        InputError: Another stride, or a width that is no multiple of 4.
+        InputError: Another stride, or a width that is not a multiple of 4.
     """
 
     def __init__(self, in_channels: int, embed_dims: int, stride: int) -> None:
         if stride not in (1, 2, 4, 8):
             raise InputError(
-                f'three convolutions have a stride of 1, 2, 4 or 8, not {stride}; stem deep_conv takes more'
+                f'stem conv has a stride of 1, 2, 4 or 8, not {stride}; use stem deep_conv for larger ones'
             )
         if embed_dims % 4:
-            raise InputError(f'embed_dims={embed_dims} is not a multiple of 4, as the three convolutions need')
+            raise InputError(f'embed_dims={embed_dims} is not a multiple of 4, as stem conv needs')
         widths = (in_channels, embed_dims // 4, embed_dims // 2, embed_dims)
         super().__init__(
             *(nn.Conv2d(widths[i], widths[i + 1], 3, stride=2 if stride > 2**i else 1, padding=1) for i in range(3))
@@ -158,7 +158,7 @@ class PlainConvStem(nn.Sequential):
 
 
 class ConvTokenizer(nn.Module):
-    """Convolution, ReLU and max-pooling in turn, as "Escaping the Big Data Paradigm" (arXiv 2104.05704) embeds images.
+    """Repeated convolution, ReLU and max-pooling: the tokenizer of CCT (arXiv 2104.05704).
 
     Args:
         in_channels: Channels of the image.
@@ -185,3 +185,26 @@ class ConvTokenizer(nn.Module):
         for conv in self.convs:
             x = self.pool(conv(x).relu_())
         return x
+
+
+# The choices of ``stem=``, called with image channels, width and stride. 'conv' is the ViX paper's hybrid stem, of
+# stride 8 at most; 'deep_conv' is X-ViT's, with norms and GELU, of stride 2 or more.
+STEMS: dict[str, Callable[..., nn.Module]] = {
+    'patch': PatchEmbed,
+    'conv': PlainConvStem,
+    'deep_conv': ConvStem,
+    'patch_norm': PatchNormEmbed,
+    'overlap': OverlapPatchEmbed,
+}
+
+
+def build_stem(stem: str, in_channels: int, embed_dims: int, stride: int, norm_cfg: dict) -> nn.Module:
+    """Build a stem by its name in ``STEMS``.
+
+    Raises:
+        InputError: An unknown name; the message lists the known ones.
+    """
+    if stem not in STEMS:
+        raise InputError(f'stem {stem!r} is not one of {", ".join(STEMS)}')
+    options = dict(norm_cfg=norm_cfg) if stem == 'deep_conv' else {}
+    return STEMS[stem](in_channels, embed_dims, stride, **options)

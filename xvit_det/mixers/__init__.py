@@ -11,7 +11,7 @@ from xvit_det.mixers.rotary import RotaryPosition
 from xvit_det.mixers.softmax import SoftmaxAttention
 from xvit_det.mixers.xnorm import XNormAttention, xnorm_attention
 
-# What ``mixer=`` may name in ViX and its relatives. A new mixer takes one file and one line here.
+# The choices of ``mixer=`` in the ViX families. A new mixer takes one file and one line here.
 MIXERS: dict[str, type[TokenMixer]] = {
     'softmax': SoftmaxAttention,
     'performer': PerformerAttention,

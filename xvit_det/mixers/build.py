@@ -14,11 +14,11 @@ def build_mixer(mixer: str | Mapping[str, Any], mixers: Mapping[str, type[TokenM
     Args:
         mixer: Such as ``'nystrom'`` or ``dict(type='nystrom', landmarks=32)``.
         mixers: The choices.
-        **context: What the surrounding backbone knows, such as ``embed_dims``, ``num_heads`` and ``grid``. Each mixer
-            gets what its constructor names; options have precedence.
+        **context: What the backbone provides, such as ``embed_dims``, ``num_heads`` and ``grid``. A mixer gets the
+            arguments that its constructor names; options take precedence.
 
     Raises:
-        InputError: An unknown name or option, or a rotary position for a mixer that takes none; the message lists the
+        InputError: An unknown name or option, or a rotary position for a mixer without support; the message lists the
             choices.
     """
     options = dict(mixer) if isinstance(mixer, Mapping) else {'type': mixer}
@@ -32,5 +32,5 @@ def build_mixer(mixer: str | Mapping[str, Any], mixers: Mapping[str, type[TokenM
         raise InputError(f'mixer {name} has no option {", ".join(unknown)}; {suggest(unknown[0], choices)}')
     if context.get('rotary') is not None and 'rotary' not in known:
         able = ', '.join(key for key, cls in mixers.items() if 'rotary' in inspect.signature(cls).parameters)
-        raise InputError(f'mixer {name} takes no rotary position; those that do: {able}')
+        raise InputError(f'mixer {name} does not support rotary positions; these do: {able}')
     return mixers[name](**{key: value for key, value in context.items() if key in known} | options)

@@ -1,4 +1,4 @@
-"""Fourier mixing: a fixed transform in place of attention, without any parameter.
+"""Fourier mixing: a fixed transform in place of attention, without parameters.
 
 "FNet: Mixing Tokens with Fourier Transforms" (arXiv 2105.03824), Equation 3.
 """
@@ -14,8 +14,7 @@ from xvit_det.mixers.base import TokenMixer
 class FourierMixer(TokenMixer):
     """The real part of the Fourier transform over tokens and channels, unnormalised.
 
-    It is computed in float32, as half-precision transforms on GPUs exist for powers of two only, which 1025 tokens are
-    not.
+    It is computed in float32: in half precision, GPUs support only powers of two, not 1025 tokens.
 
     Args:
         embed_dims: Width C of the tokens.
@@ -23,5 +22,5 @@ class FourierMixer(TokenMixer):
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         if valid is not None:
-            raise InputError('fourier cannot leave padded tokens out: every output is a sum over all of them')
+            raise InputError('fourier cannot mask padded tokens: every output is a sum over all tokens')
         return torch.fft.fft2(widen(x)).real.to(x.dtype)

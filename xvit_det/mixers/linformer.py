@@ -1,4 +1,4 @@
-"""Linformer: keys and values projected along the sequence to a fixed number, at a cost linear in the number of tokens.
+"""Linformer: keys and values projected along the sequence to a fixed length, at linear cost.
 
 "Linformer: Self-Attention with Linear Complexity" (arXiv 2006.04768), Equation 7.
 """
@@ -14,27 +14,25 @@ from xvit_det.mixers.rotary import RotaryPosition
 
 
 class LinformerAttention(TokenMixer):
-    """``softmax(q (Eᵀ k)ᵀ / √d) (Eᵀ v)``, E (N, K) learned and shared by keys and values, which are the same.
+    """``softmax(q (Eᵀ k)ᵀ / √d) (Eᵀ v)``, with a learned E (N, K) shared by keys and values.
 
-    E belongs to one number of tokens. On another grid its rows are resampled as a map, one for each of the K columns,
-    and scaled so that the sums over tokens keep their size.
+    E is made for one grid. For others, each of its K columns is resampled as a map, and scaled so that sums over tokens
+    keep their magnitude.
 
     Args:
         embed_dims: Width C of the tokens.
         num_heads: Number of heads H.
         head_dims: Channels d of each head; ``None``: C / H.
-        grid: (h, w) of the tokens that E is made for.
-        num_prefix: Tokens before those of the grid, such as a class token.
+        grid: (h, w) that E is made for.
+        num_prefix: Tokens before the grid's, such as a class token.
         projected: Number K of projected tokens.
         one_kv_head: All heads share one key/value head.
-        share_kv: Keys are the values too; otherwise values have a projection of their own.
-        rotary: Turns queries and keys by their position, keys before E; values are not turned.
+        share_kv: Use the keys as values; otherwise values have their own projection.
+        rotary: Rotates queries and keys (before E) by their position; values are not rotated.
 
     Raises:
-        InputError: The width does not split into the heads, or ``projected`` is not positive.
+        InputError: The width is not divisible by the number of heads, or ``projected`` is not positive.
     """
-
-    uncounted_in_papers = ('projection',)
 
     def __init__(
         self,
@@ -73,7 +71,7 @@ class LinformerAttention(TokenMixer):
         v = k if self.v is None else split_heads(self.v(x), self.kv_heads)
         shared = v is k and self.rotary is None
         if self.rotary is not None:
-            q, k = self.rotary.turn_both(q, k, size)
+            q, k = self.rotary.rotate_both(q, k, size)
         if valid is not None:
             projection = projection * valid[..., None].to(projection.dtype)  # (B, N, K)
             projection = projection[:, None]
@@ -86,8 +84,8 @@ class LinformerAttention(TokenMixer):
         size = self.grid if size is None else size
         if num_tokens != self.num_prefix + size[0] * size[1]:
             raise InputError(
-                f'linformer is given {num_tokens} tokens, not {self.num_prefix} + {size[0]} x {size[1]}; give the size '
-                f'(h, w) of another grid to resample its projection to it'
+                f'linformer got {num_tokens} tokens, not {self.num_prefix} + {size[0]} x {size[1]}; pass the size '
+                f'(h, w) of another grid to resample its projection'
             )
         if size == self.grid:
             return self.projection
@@ -96,7 +94,7 @@ class LinformerAttention(TokenMixer):
         return torch.cat((prefix, scale * resample_rows(rows, self.grid, size)))
 
     def adapt_weight(self, name: str, weight: Tensor) -> Tensor | None:
-        """Fit a ``projection`` trained on another square grid, or with another number of class tokens, to this one."""
+        """Fit a ``projection`` of another square grid, or with a class token, to this one."""
         if name != 'projection' or weight.ndim != 2 or weight.shape[1] != self.projection.shape[1]:
             return None
         return adapt_rows(weight, self.grid, self.num_prefix, keep_sum=True)

@@ -1,4 +1,4 @@
-"""MLP-Mixer's token mixing: a perceptron along the sequence, with weights for every pair of tokens.
+"""MLP-Mixer's token mixing: an MLP along the sequence, with a weight for every pair of tokens.
 
 "MLP-Mixer: An all-MLP Architecture for Vision" (arXiv 2105.01601), Equation 1, first line.
 """
@@ -10,16 +10,16 @@ from xvit_det.mixers.base import TokenMixer
 
 
 class MLPMixer(TokenMixer):
-    """``W₂ gelu(W₁ x)`` along the tokens, the same for every channel. It is bound to one number of tokens.
+    """``W₂ gelu(W₁ x)`` along the tokens, with weights shared by all channels, for a fixed number of tokens.
 
     Args:
         embed_dims: Width C of the tokens.
         grid: (h, w) of the tokens.
-        num_prefix: Tokens before those of the grid.
-        expansion: Width between the two layers, as a multiple of the number of tokens.
+        num_prefix: Tokens before the grid's.
+        expansion: Hidden width, as a multiple of the number of tokens.
 
     Raises:
-        InputError: No width is left between the layers.
+        InputError: The hidden width is zero.
     """
 
     any_grid = False
@@ -29,14 +29,14 @@ class MLPMixer(TokenMixer):
         self.num_tokens = num_prefix + grid[0] * grid[1]
         hidden = int(expansion * self.num_tokens)
         if hidden < 1:
-            raise InputError(f'mlp expansion={expansion} leaves no width between its layers; give a larger one')
+            raise InputError(f'mlp expansion={expansion} gives a hidden width of zero; use a larger one')
         self.mlp = nn.Sequential(
             nn.Conv1d(self.num_tokens, hidden, 1), nn.GELU(), nn.Conv1d(hidden, self.num_tokens, 1)
         )
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         if valid is not None:
-            raise InputError('mlp cannot leave padded tokens out: every output has a weight for each of them')
+            raise InputError('mlp cannot mask padded tokens: every output has a weight for each token')
         if x.shape[1] != self.num_tokens:
-            raise InputError(f'mlp is bound to {self.num_tokens} tokens and is given {x.shape[1]}')
+            raise InputError(f'mlp is bound to {self.num_tokens} tokens, but got {x.shape[1]}')
         return self.mlp(x)  # tokens are the convolutions' channels

@@ -1,4 +1,4 @@
-"""Nyström attention: softmax attention rebuilt from a few landmark tokens, at a cost linear in the number of tokens.
+"""Nyström attention: softmax attention approximated through a few landmark tokens, at linear cost.
 
 "Nyströmformer: A Nyström-Based Algorithm for Approximating Self-Attention" (arXiv 2102.03902), Equations 13 and 14 and
 Algorithm 1.
@@ -15,28 +15,27 @@ from xvit_det.mixers.rotary import RotaryPosition
 
 
 class NystromAttention(TokenMixer):
-    """``softmax(q k̃ᵀ) softmax(q̃ k̃ᵀ)⁺ (softmax(q̃ kᵀ) v)``, landmarks q̃, k̃ the means of consecutive tokens, plus a
-    convolution of v.
+    """``softmax(q k̃ᵀ) softmax(q̃ k̃ᵀ)⁺ (softmax(q̃ kᵀ) v)``, with means of consecutive tokens as
+    landmarks q̃, k̃, plus a convolution of v.
 
-    Multiplied from the right, the landmarks' outputs ``softmax(q̃ kᵀ) v`` become the values of a second attention, of
-    all queries to the landmarks: both are calls of ``scaled_dot_product_attention``, and no matrix with N rows is ever
-    made.
+    Multiplied from the right, the landmarks' outputs ``softmax(q̃ kᵀ) v`` become the values of a second attention, from
+    all queries to the landmarks. Both are calls of ``scaled_dot_product_attention``, so no (N, m) matrix is stored.
 
-    The tokens are preceded by zeros up to a multiple of the number of landmarks. In the released code, and here by
-    default, these zeros take part in means and softmax sums; ``mask_padding`` leaves them out.
+    Zero tokens fill the sequence up to a multiple of the number of landmarks, at its front. In the released code, and
+    here by default, they take part in means and softmax sums; ``mask_fill`` masks them.
 
     Args:
         embed_dims: Width C of the tokens.
         num_heads: Number of heads H.
         head_dims: Channels d of each head; ``None``: C / H.
         landmarks: Number m of landmarks.
-        pinv_iterations: Steps towards the pseudo-inverse of the landmarks' matrix.
-        conv_kernel: Length of the convolution of the values along the sequence, odd; ``None``: no convolution.
-        mask_padding: Leave the zeros before the tokens out of means and softmax sums.
-        rotary: Turns queries and keys by their position.
+        pinv_iterations: Iterations of the pseudo-inverse.
+        conv_kernel: Odd kernel size of the convolution of v along the sequence; ``None``: no convolution.
+        mask_fill: Mask the zero tokens that fill the sequence up.
+        rotary: Rotates queries and keys by their position.
 
     Raises:
-        InputError: The width does not split into the heads, or a number is out of range.
+        InputError: The width is not divisible by the number of heads, or a number is out of range.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class NystromAttention(TokenMixer):
         landmarks: int = 64,
         pinv_iterations: int = 6,
         conv_kernel: int | None = 33,
-        mask_padding: bool = False,
+        mask_fill: bool = False,
         rotary: RotaryPosition | None = None,
     ) -> None:
         super().__init__(embed_dims)
@@ -61,7 +60,7 @@ class NystromAttention(TokenMixer):
         self.num_heads = num_heads
         self.landmarks = landmarks
         self.pinv_iterations = pinv_iterations
-        self.mask_padding = mask_padding
+        self.mask_fill = mask_fill
         self.rotary = rotary
         self.qkv = nn.Linear(embed_dims, 3 * num_heads * head_dims, bias=False)
         self.proj = nn.Linear(num_heads * head_dims, embed_dims)
@@ -74,17 +73,17 @@ class NystromAttention(TokenMixer):
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         n = x.shape[1]
         if n < self.landmarks:
-            raise InputError(f'nystrom has landmarks={self.landmarks}, more than the {n} tokens; give it fewer')
+            raise InputError(f'nystrom has landmarks={self.landmarks}, more than the {n} tokens; use fewer')
         fill = missing(n, self.landmarks)
-        if self.mask_padding and fill and valid is None:
+        if self.mask_fill and fill and valid is None:
             valid = torch.ones(1, n, dtype=torch.bool, device=x.device)
         if valid is not None:
-            # The zeros in front are left out together with what else is, or else kept like any valid token.
-            valid = F.pad(valid.bool(), (fill, 0), value=not self.mask_padding)[:, None, :, None]  # (B, 1, N', 1)
+            # With mask_fill the zeros in front are masked like padding, otherwise they count as valid.
+            valid = F.pad(valid.bool(), (fill, 0), value=not self.mask_fill)[:, None, :, None]  # (B, 1, N', 1)
         x = F.pad(x, (0, 0, fill, 0)) if fill else x  # without a bias, a zero token's q, k and v are zero
         q, k, v = split_parts(self.qkv(x), self.num_heads, 3)
         if self.rotary is not None:
-            q, k = self.rotary.turn_both(q, k, size)
+            q, k = self.rotary.rotate_both(q, k, size)
         if valid is not None:
             q, k, v = (u * valid for u in (q, k, v))
         out = merge_heads(nystrom_attention(q, k, v, self.landmarks, self.pinv_iterations, valid))
@@ -93,10 +92,10 @@ class NystromAttention(TokenMixer):
         return self.proj(out[:, fill:])
 
     def _convolve(self, v: Tensor) -> Tensor:
-        """(B, N, H·d) -> (B, N, H·d), each head's filter along the tokens for all d channels.
+        """(B, N, H·d) -> (B, N, H·d): each head's filter, applied along the tokens to its d channels.
 
-        Written as a depthwise convolution with channels last, which it is if each filter is repeated d times: on CPUs
-        that is several times as fast as a group of its own for each head.
+        Each filter is repeated d times, for a depthwise convolution in channels-last format: on CPUs that is several
+        times faster than one group per head.
         """
         kernel = self.conv.weight.repeat_interleave(v.shape[2] // self.num_heads, dim=0)  # (H·d, 1, K, 1)
         out = F.conv2d(v.transpose(1, 2)[..., None], kernel, padding=self.conv.padding, groups=len(kernel))
@@ -112,7 +111,7 @@ def nystrom_attention(
         q, k, v: (B, H, N, d), N a multiple of ``landmarks``; zero where not valid.
         landmarks: Number m of landmarks.
         pinv_iterations: See :func:`pseudo_inverse`.
-        valid: (B, 1, N, 1), false at tokens that do not count.
+        valid: (B, 1, N, 1), false at masked tokens.
 
     Returns:
         (B, H, N, d).
@@ -125,21 +124,21 @@ def nystrom_attention(
         near_q, near_k = (u.unflatten(2, (landmarks, -1)).sum(dim=3) / number.clamp(min=1) for u in (q, k))
         shown, live = valid.transpose(-2, -1), (number > 0).transpose(-2, -1)  # (B, 1, 1, N), (B, 1, 1, m)
     seen = F.scaled_dot_product_attention(near_q, k, v, attn_mask=shown)  # (B, H, m, d)
-    with without_autocast(q):  # the iteration needs float32's digits
+    with without_autocast(q):  # the iteration needs float32 precision
         near = (widen(near_q) * q.shape[-1] ** -0.5) @ widen(near_k).transpose(-2, -1)
         if live is None:
             near = near.softmax(dim=-1)
-        else:  # a landmark without a valid token is a row and a column of zeros, in the pseudo-inverse too
+        else:  # a landmark without valid tokens becomes a zero row and column, also of the pseudo-inverse
             near = near.masked_fill(~live, float('-inf')).softmax(dim=-1) * live.transpose(-2, -1)
         values = pseudo_inverse(near, pinv_iterations) @ widen(seen)
     return F.scaled_dot_product_attention(q, near_k, values.to(q.dtype), attn_mask=live)
 
 
 def pseudo_inverse(a: Tensor, iterations: int) -> Tensor:
-    """Approximate the Moore-Penrose inverse of matrices (..., m, m) by an iteration of third order.
+    """Approximate the Moore-Penrose inverse of matrices (..., m, m) by a third-order iteration.
 
-    The start is scaled for each matrix by itself; the released ViX code takes its maxima over the whole batch, which
-    makes an image's result depend on the others.
+    Each matrix has its own initial scale; the released ViX code takes maxima over the whole batch, which makes an
+    image's result depend on the others.
     """
     columns, rows = a.abs().sum(dim=-2).amax(dim=-1), a.abs().sum(dim=-1).amax(dim=-1)
     z = a.transpose(-2, -1) / (columns * rows)[..., None, None]

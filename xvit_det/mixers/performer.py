@@ -1,4 +1,4 @@
-"""Performer: softmax attention approximated by random features, at a cost linear in the number of tokens.
+"""Performer: softmax attention approximated by random features, at linear cost.
 
 "Rethinking Attention with Performers" (arXiv 2009.14794), Equations 4 to 6 and 8, and Section 2.4 for the orthogonal
 features.
@@ -17,13 +17,13 @@ from xvit_det.functional import merge_heads, not_compiled, split_heads, widen, w
 from xvit_det.mixers.base import TokenMixer, resolve_head_dims
 from xvit_det.mixers.rotary import RotaryPosition
 
-DEFAULT_EPS = {'softmax': 1e-4, 'relu': 1e-3}  # kernel: what the released code adds to each of its features
+DEFAULT_EPS = {'softmax': 1e-4, 'relu': 1e-3}  # of each kernel, as in the released code
 
 
 def orthogonal_features(num_features: int, head_dims: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draw random directions (m, d), as a Gaussian would have them but orthogonal within each block of d rows."""
+    """Draw random directions (m, d), distributed like Gaussian ones but orthogonal within each block of d rows."""
     blocks = [
-        torch.linalg.qr(torch.randn(head_dims, head_dims, generator=generator))[0].T  # rows of length 1
+        torch.linalg.qr(torch.randn(head_dims, head_dims, generator=generator))[0].T  # unit rows
         for _ in range(math.ceil(num_features / head_dims))
     ]
     lengths = torch.randn(num_features, head_dims, generator=generator).norm(dim=1, keepdim=True)
@@ -34,16 +34,16 @@ class PerformerAttention(TokenMixer):
     """``φ(q) (φ(k)ᵀ v)``, divided by ``φ(q) Σ φ(k)``: attention with the kernel that φ's inner product estimates.
 
     ``kernel='softmax'``, FAVOR+: ``φ(u) = exp(W t - |t|²/2 - c) + ε`` with ``t = u / d^(1/4)``, an unbiased estimate of
-    softmax attention's ``exp(q kᵀ / √d)`` but for ε. The stabiliser c is the maximum of ``W t`` over the features of
-    each query, and over features and tokens of an image's keys in each head; the released ViX code takes the latter
+    softmax attention's ``exp(q kᵀ / √d)``, apart from ε. The stabiliser c is the maximum of ``W t``: per query, over
+    its features; for keys, per image and head, over tokens and features. The released ViX code takes the keys' maximum
     over the whole batch, which makes an image's result depend on the others.
 
-    ``kernel='relu'``: ``φ(u) = relu(W t) + ε``, which is no estimate of softmax attention.
+    ``kernel='relu'``: ``φ(u) = relu(W t) + ε``, which does not estimate softmax attention.
 
-    The keys' c comes from the longest of them, and the released ε = 1e-4 is large beside what it leaves of the others:
-    in a hybrid ViP trained on 2,000 pictures, 98 % of the keys' features fall below it in three of the four layers.
-    Their attention is close to a mean over all tokens, and the keys learn little. ``eps=1e-9`` mends that; the default
-    is the released value, as the models of the paper's tables have it.
+    The longest key determines c, which leaves small features for the others, and the released ε = 1e-4 exceeds most of
+    them: in a hybrid ViP trained on 2,000 images, 98 % of the keys' features are below it in three of the four layers.
+    Attention there is close to a mean over all tokens, and the keys learn little. ``eps=1e-9`` fixes this; the default
+    is the released value, which the models of the paper's tables use.
 
     The "Vision Xformers" paper describes the ReLU kernel and a local window of 256; in its released code both are
     switched off by other options, so the defaults here are the softmax kernel and no local heads.
@@ -54,16 +54,15 @@ class PerformerAttention(TokenMixer):
         head_dims: Channels d of each head; ``None``: C / H.
         kernel: ``'softmax'`` or ``'relu'``.
         num_features: Number m of random features; ``None``: ⌊d ln d⌋.
-        eps: The ε that is added to each feature; ``None``: 1e-4 for the softmax kernel, 1e-3 for the ReLU kernel.
-        local_heads: This many of the heads attend, by exact softmax, to nearby tokens only.
-        window: Tokens in a window of the local heads; they see their own window and the two beside it.
+        eps: The ε added to each feature; ``None``: 1e-4 for the softmax kernel, 1e-3 for the ReLU kernel.
+        local_heads: Number of heads that attend to nearby tokens only, by exact softmax attention.
+        window: Tokens per window of the local heads; each attends to its own and the two adjacent windows.
         redraw_interval: Draw new random features after this many training steps; ``None``: never, as in the released
             ViX code.
-        rotary: Turns queries and keys by their position.
+        rotary: Rotates queries and keys by their position.
 
     Raises:
-        InputError: An unknown kernel, more local heads than heads, no feature, window or interval, or no positive
-            ``eps``.
+        InputError: An unknown kernel, more local heads than heads, or a number that is not positive.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class PerformerAttention(TokenMixer):
             if value is not None and value < 1:
                 raise InputError(f'performer {name}={value} is not at least 1')
         self.eps = DEFAULT_EPS[kernel] if eps is None else eps
-        if not self.eps > 0:  # all features of a long query may underflow
+        if not self.eps > 0:  # without it, all features of a query may underflow
             raise InputError(f'performer eps={eps} is not greater than 0')
         self.num_heads = num_heads
         self.kernel = kernel
@@ -112,8 +111,8 @@ class PerformerAttention(TokenMixer):
             self._count_step()
         q, k, v = (split_heads(layer(x), self.num_heads) for layer in (self.q, self.k, self.v))
         if self.rotary is not None:
-            q, k = self.rotary.turn_both(q, k, size)
-        h = self.num_heads - self.local_heads  # the first heads see all tokens, the last ones their surroundings
+            q, k = self.rotary.rotate_both(q, k, size)
+        h = self.num_heads - self.local_heads  # the first h heads are global, the others local
         outs = []
         if h > 0:
             outs.append(self._global(q[:, :h], k[:, :h], v[:, :h], valid))
@@ -123,7 +122,7 @@ class PerformerAttention(TokenMixer):
 
     @contextmanager
     def repeating(self) -> Iterator[None]:
-        """Without counting the repeated step as another one."""
+        """Do not count the repeated step."""
         interval, self.redraw_interval = self.redraw_interval, None
         try:
             yield
@@ -133,12 +132,12 @@ class PerformerAttention(TokenMixer):
     def redraw_features(self) -> None:
         """Replace the random features by new ones.
 
-        The old ones seed the new: they are the same in every process of a distributed run, differ between layers, and
-        the global generator, from which checkpointing repeats its draws, stays as it is.
+        The old features are the seed: new ones then agree across the processes of a distributed run, differ between
+        layers, and leave the global generator, whose draws checkpointing repeats, unchanged.
         """
         generator = torch.Generator().manual_seed(int(self.features.double().cpu().sum() * 2**32) % 2**63)
         features = orthogonal_features(*self.features.shape, generator)
-        self.features = features.to(self.features)  # a new tensor, as backward passes may still need the old one
+        self.features = features.to(self.features)  # not in place: a backward pass may still need the old ones
 
     @not_compiled  # the count would otherwise be compiled in
     def _count_step(self) -> None:
@@ -147,7 +146,7 @@ class PerformerAttention(TokenMixer):
             self.redraw_features()
 
     def _global(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
-        # Exponentials of the keys' and queries' norms leave float16, so the whole approximation is in float32.
+        # Exponentials of the keys' and queries' norms overflow float16, so all of it is in float32.
         with without_autocast(q):
             out = linear_attention(widen(q), widen(k), widen(v), widen(self.features), self.kernel, self.eps, valid)
         return out.to(v.dtype)
@@ -158,16 +157,15 @@ def linear_attention(
 ) -> Tensor:
     """``φ(q) (φ(k)ᵀ v)``, divided by its value for ``v = 1``.
 
-    The ε that each feature carries is not added to the features themselves, the largest tensors here, but to what they
-    are multiplied with: the sum over tokens of ``(φk + ε) v`` is that of ``φk v`` plus ε times that of v, and likewise
-    for the sum over features.
+    ε is not added to the features, the largest tensors here, but to their products: the sum over tokens of
+    ``(φk + ε) v`` is that of ``φk v`` plus ε times that of v, and likewise for the sum over features.
 
     Args:
         q, k, v: (B, H, N, d).
-        directions: (m, d), what φ projects queries and keys on.
+        directions: (m, d), onto which φ projects queries and keys.
         kernel: ``'softmax'`` or ``'relu'``.
-        eps: What each feature is raised by.
-        valid: (B, N), false at keys that do not count.
+        eps: The ε added to each feature.
+        valid: (B, N), false at masked keys.
 
     Returns:
         (B, H, N, d).
@@ -189,14 +187,14 @@ def linear_attention(
 def random_features(
     u: Tensor, directions: Tensor, kernel: str, dim: tuple[int, ...], valid: Tensor | None = None
 ) -> Tensor:
-    """φ without its ε; the steps of the softmax kernel are done in place.
+    """φ without ε. The softmax kernel is computed in place.
 
     Args:
         u: Queries or keys (B, H, N, d).
         directions: W (m, d), with the scale ``d^(-1/4)`` that turns u into t.
         kernel: ``'softmax'`` or ``'relu'``.
-        dim: What the maximum c in the softmax kernel's exponent is taken over.
-        valid: (B, 1, N, 1), false at tokens that shall not take part in c.
+        dim: Axes of the maximum c in the softmax kernel's exponent.
+        valid: (B, 1, N, 1), false at tokens that c ignores.
 
     Returns:
         (B, H, N, m).
@@ -211,12 +209,12 @@ def random_features(
 
 
 def local_attention(q: Tensor, k: Tensor, v: Tensor, window: int, valid: Tensor | None = None) -> Tensor:
-    """Softmax attention of each window of tokens to itself and the windows before and after it.
+    """Softmax attention from each window of tokens to itself and the two adjacent windows.
 
     Args:
         q, k, v: (B, H, N, d).
-        window: Tokens in a window.
-        valid: (B, N), false at tokens that do not count.
+        window: Tokens per window.
+        valid: (B, N), false at masked tokens.
 
     Returns:
         (B, H, N, d).

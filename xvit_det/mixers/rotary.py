@@ -1,4 +1,4 @@
-"""Rotary position embedding: queries and keys are turned by angles that grow with their position.
+"""Rotary position embedding: queries and keys are rotated by angles proportional to their position.
 
 "RoFormer: Enhanced Transformer with Rotary Position Embedding" (arXiv 2104.09864), Equations 14 to 16 and 34.
 """
@@ -12,18 +12,18 @@ BASE = 10000.0
 
 
 class RotaryPosition(nn.Module):
-    """Turns each pair of channels (2i, 2i + 1) of a token at position p by the angle ``p · 10000^(-2i/d)``.
+    """Rotates each pair of channels (2i, 2i + 1) of a token at position p by the angle ``p · 10000^(-2i/d)``.
 
-    A dot product of a turned query and a turned key then depends on the distance of the two only.
+    The dot product of a rotated query and a rotated key then depends on their positions only through the difference.
 
     Args:
         head_dims: Channels d of a head.
-        axial: The first half of the channels tells the row, the second half the column, and tokens before those of the
-            grid, such as a class token, are not turned. Otherwise all channels tell the position in the sequence, those
-            tokens included, as the "Vision Xformers" code does.
+        axial: Half of the channels encode the row, half the column, and prefix tokens such as a class token are not
+            rotated. Otherwise all channels encode the position in the sequence, prefix tokens included, as in the
+            "Vision Xformers" code.
 
     Raises:
-        InputError: The channels do not split into pairs, or, axial, not into two halves of pairs.
+        InputError: ``head_dims`` is not divisible by 2, or by 4 if axial.
     """
 
     def __init__(self, head_dims: int, axial: bool = False) -> None:
@@ -38,21 +38,21 @@ class RotaryPosition(nn.Module):
         self.register_buffer('frequencies', BASE ** (-torch.arange(0, dims, 2) / dims), persistent=False)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Turn queries or keys.
+        """Rotate queries or keys.
 
         Args:
             x: (B, H, N, d).
-            size: (h, w), the last h·w tokens' grid; needed for ``axial`` only.
+            size: (h, w) of the grid that the last h·w tokens form; needed for ``axial`` only.
 
         Returns:
             (B, H, N, d).
         """
-        return _turn(x, *self._cos_sin(x, size))
+        return _rotate(x, *self._cos_sin(x, size))
 
-    def turn_both(self, q: Tensor, k: Tensor, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
-        """Queries (B, H, N, d) and keys (B, H', N, d) of the same tokens, turned as by :meth:`forward`."""
+    def rotate_both(self, q: Tensor, k: Tensor, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+        """Queries (B, H, N, d) and keys (B, H', N, d) of the same tokens, rotated as by :meth:`forward`."""
         cos, sin = self._cos_sin(q, size)
-        return _turn(q, cos, sin), _turn(k, cos, sin)
+        return _rotate(q, cos, sin), _rotate(k, cos, sin)
 
     def _cos_sin(self, x: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
         """2 x (N, d/2), for tokens (B, H, N, d)."""
@@ -73,6 +73,6 @@ class RotaryPosition(nn.Module):
         return torch.cat((grid.new_zeros(num_tokens - h * w, grid.shape[1]), grid))
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)  # (B, H, N, d) -> 2 x (B, H, N, d/2)
     return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)

@@ -1,4 +1,4 @@
-"""Softmax attention: every token looks at every other one, at a cost quadratic in their number.
+"""Softmax attention between all tokens, at quadratic cost.
 
 "Attention Is All You Need" (arXiv 1706.03762), Equation 1 and Section 3.2.2.
 """
@@ -12,20 +12,19 @@ from xvit_det.mixers.rotary import RotaryPosition
 
 
 class SoftmaxAttention(TokenMixer):
-    """``softmax(q kᵀ / √d) v`` in several heads.
+    """Multi-head ``softmax(q kᵀ / √d) v``.
 
     Args:
         embed_dims: Width C of the tokens.
         num_heads: Number of heads H.
         head_dims: Channels d of each head; ``None``: C / H.
-        attn_drop: Dropout on the attention map in training.
-        fused: Compute through PyTorch's ``scaled_dot_product_attention``, which never holds the (N, N) map of all heads
-            in memory. Without, the map is made as the formula says, which is what memory figures of papers from before
-            2022 measure.
-        rotary: Turns queries and keys by their position.
+        attn_drop: Dropout rate of the attention map.
+        fused: Use PyTorch's ``scaled_dot_product_attention``, which does not store the (N, N) maps. ``False`` stores
+            them, as in the memory figures of papers before 2022.
+        rotary: Rotates queries and keys by their position.
 
     Raises:
-        InputError: The width does not split into the heads.
+        InputError: The width is not divisible by the number of heads.
     """
 
     def __init__(
@@ -58,14 +57,14 @@ class SoftmaxAttention(TokenMixer):
         return self.proj(merge_heads(out))
 
     def attention_map(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
-        """How much each token looks at each other one: (B, N, C) -> (B, H, N, N), every row a distribution."""
+        """The attention weights: (B, N, C) -> (B, H, N, N), where each row sums to 1."""
         q, k, _ = self._heads(x, size)
         return self._map(q, k, valid)
 
     def _heads(self, x: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = split_parts(self.qkv(x), self.num_heads, 3)
         if self.rotary is not None:
-            q, k = self.rotary.turn_both(q, k, size)
+            q, k = self.rotary.rotate_both(q, k, size)
         return q, k, v
 
     @staticmethod

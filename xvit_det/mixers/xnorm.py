@@ -1,4 +1,4 @@
-"""XNorm attention: softmax replaced by L2 norms, so that the cost is linear in the number of tokens.
+"""XNorm attention: softmax replaced by L2 normalisation, at linear cost.
 
 "X-ViT: High Performance Linear Vision Transformer without Softmax" (arXiv 2109.14382), Equations 3 to 5.
 """
@@ -9,16 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from xvit_det import kernels
+from xvit_det.errors import InputError
 from xvit_det.folding import fold_before
 from xvit_det.functional import merge_heads, split_parts, widen
 from xvit_det.mixers.base import TokenMixer
 
 
 def unit_vectors(x: Tensor, dim: int) -> Tensor:
-    """Divide ``x`` by its L2 norm along ``dim``; a vector shorter than 1e-12 stays as it is, and so does its gradient.
+    """Divide ``x`` by its L2 norm along ``dim``; vectors shorter than 1e-12, and their gradients, are left unchanged.
 
-    The squares are summed in float32 at least: in float16 they overflow from 256 on, and an epsilon large enough to be
-    seen there would distort small vectors.
+    Squares are summed in float32 or wider: in float16 they overflow from 256 on, and an epsilon that float16 can
+    represent would distort small vectors.
     """
     wide = widen(x)
     norm = torch.linalg.vector_norm(wide, dim=dim, keepdim=True)
@@ -33,16 +34,16 @@ def xnorm_attention(
     kv_axis: int = -2,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """``XN(q) · XN(kᵀ v)``: every query is read off one small matrix per head.
+    """``XN(q) · XN(kᵀ v)``: each query is multiplied with one small matrix per head.
 
     Args:
         q: Queries (B, H, M, c).
         k: Keys (B, H, N, c).
         v: Values (B, H, N, c).
         gamma: Product of both norms' scales, broadcastable to (B, H, c, c). ``None``: 1.
-        kv_axis: Axis of ``kᵀ v`` whose vectors get unit length: -2, the keys' axis as in Equation 4, which makes each
-            output a cosine times ``gamma``; or -1, the values' axis, which does not bound the output.
-        valid: (B, N), true at the keys that count. ``None``: all do.
+        kv_axis: Axis along which ``kᵀ v`` is normalised: -2, the keys' axis as in Equation 4, which makes each output a
+            cosine times ``gamma``; or -1, the values' axis, which does not bound the output.
+        valid: (B, N), false at masked keys. ``None``: all are valid.
 
     Returns:
         (B, H, M, c).
@@ -58,26 +59,26 @@ def xnorm_attention(
 
 
 def kernel_serves(q: Tensor, k: Tensor, v: Tensor, gamma: Tensor | None = None) -> bool:
-    """Whether the Triton kernel is used, see :mod:`xvit_det.kernels`: it neither broadcasts nor promotes, and needs
-    heads that are narrow enough for one tile."""
+    """Whether the Triton kernel can be used, see :mod:`xvit_det.kernels`: it neither broadcasts nor promotes dtypes,
+    and a head must fit into one tile."""
     if not (kernels.usable(q, k, v, gamma) and q.dtype == k.dtype == v.dtype):
         return False
     return q.shape[:2] == k.shape[:2] and q.shape[-1] == k.shape[-1] <= 64 and k.shape == v.shape
 
 
 def unit_kv(k: Tensor, v: Tensor, kv_axis: int, valid: Tensor | None) -> Tensor:
-    """``kᵀ v`` with vectors of unit length, see :func:`xnorm_attention`: 2 x (B, H, N, c) -> (B, H, c, c)."""
+    """``kᵀ v``, normalised, see :func:`xnorm_attention`: 2 x (B, H, N, c) -> (B, H, c, c)."""
     if valid is not None:
         k = k * valid.to(k.dtype)[:, None, :, None]
     if k.dtype == torch.float16:
-        # kᵀv is normalised afterwards, so this factor changes nothing but its range: the sum over N tokens grows at
-        # least as sqrt(N) and would leave float16 on large images.
+        # A factor that the normalisation cancels: the sum over N tokens grows at least as sqrt(N) and would overflow
+        # float16 on large images.
         k = k * k.shape[-2] ** -0.5
     return unit_vectors(k.transpose(-2, -1) @ v, dim=kv_axis)  # (B, H, c, N) @ (B, H, N, c)
 
 
 def xnorm_gammas(num_heads: int, gamma: float | None) -> tuple[nn.Parameter | None, nn.Parameter | None]:
-    """One learnable scale per head for the queries and one for ``kᵀ v``, or none at all."""
+    """Learnable scales per head for the queries and for ``kᵀ v``, or ``None`` twice."""
     if gamma is None:
         return None, None
     gamma_q, gamma_kv = (nn.Parameter(torch.full((1, num_heads, 1, 1), float(gamma))) for _ in range(2))
@@ -94,11 +95,11 @@ def fold_gammas(attn: Any) -> None:
 
 
 def check_heads(attn_dims: int, num_heads: int, kv_axis: int) -> None:
-    """Raise a ``ValueError`` unless the width splits into the heads and the axis is one of the two."""
+    """Raise an ``InputError`` unless the width is divisible by the number of heads and the axis is one of the two."""
     if attn_dims % num_heads:
-        raise ValueError(f'attn_dims={attn_dims} does not split into num_heads={num_heads} equal heads')
+        raise InputError(f'attn_dims={attn_dims} is not divisible by num_heads={num_heads}')
     if kv_axis not in (-2, -1):
-        raise ValueError(f'kv_axis={kv_axis} is not -2 (the keys, as the paper) or -1 (the values)')
+        raise InputError(f'kv_axis={kv_axis} is not -2 (keys, as in the paper) or -1 (values)')
 
 
 class XNormAttention(TokenMixer):
@@ -109,10 +110,10 @@ class XNormAttention(TokenMixer):
         attn_dims: Width e of q, k and v together; the output projection maps e back to C. ``None``: C.
         num_heads: Number of heads H; each has e / H channels.
         kv_axis: See :func:`xnorm_attention`.
-        gamma: Start value of the two learnable scales of every head; ``None`` leaves them out.
+        gamma: Initial value of the two learnable scales of each head; ``None``: no scales.
 
     Raises:
-        ValueError: ``attn_dims`` is not a multiple of ``num_heads``, or ``kv_axis`` is neither -2 nor -1.
+        InputError: ``attn_dims`` is not a multiple of ``num_heads``, or ``kv_axis`` is neither -2 nor -1.
     """
 
     def __init__(

@@ -7,6 +7,6 @@ adamw = dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
         flat_decay_mult=0.0,
-        custom_keys={name: dict(decay_mult=0.0) for name in ('gamma', 'cls_token', 'position.table')},
+        custom_keys={name: dict(decay_mult=0.0) for name in ('gamma', 'cls_token', 'pos_embed.table')},
     ),
 )

@@ -1,6 +1,6 @@
-_base_ = '../../_base_/vix_tinyimagenet.py'
+_base_ = '../../_base_/ccx_tinyimagenet.py'
 
-model = dict(backbone=dict(type='CCX', mixer='linformer', drop_path_rate=0.1))
+model = dict(backbone=dict(mixer='linformer'))
 train_dataloader = dict(batch_size=160)
 train_cfg = dict(max_epochs=150)
 paper = dict(

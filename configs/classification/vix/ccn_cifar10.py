@@ -1,6 +1,6 @@
-_base_ = '../../_base_/vix_cifar10.py'
+_base_ = '../../_base_/ccx_cifar10.py'
 
-model = dict(backbone=dict(type='CCX', mixer='nystrom', drop_path_rate=0.1))
+model = dict(backbone=dict(mixer='nystrom'))
 train_dataloader = dict(batch_size=160)
 paper = dict(
     table=3,

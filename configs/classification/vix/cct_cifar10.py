@@ -1,6 +1,6 @@
-_base_ = '../../_base_/vix_cifar10.py'
+_base_ = '../../_base_/ccx_cifar10.py'
 
-model = dict(backbone=dict(type='CCX', mixer=dict(type='softmax', attn_drop=0.1), drop_path_rate=0.1))
+model = dict(backbone=dict(mixer=dict(type='softmax', attn_drop=0.1)))
 train_dataloader = dict(batch_size=48)
 paper = dict(
     table=3,

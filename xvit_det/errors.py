@@ -1,9 +1,19 @@
-"""The one exception that commands turn into a sentence instead of a traceback."""
+"""The exception for a user's mistakes, and the end of messages about unknown names."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """What the user gave is wrong: a path, an option, a config or a checkpoint.
+    """The user gave something wrong: an argument, an option, a config, a file or a checkpoint.
 
-    The message is one sentence with the offending value and what would be accepted. Commands print it and exit with
-    status 2; from Python it is an ordinary ``ValueError``.
+    The message is one sentence with the offending value and what would be accepted. Commands print it without a
+    traceback and exit with status 2.
     """
+
+
+def suggest(name: object, choices: Iterable[str]) -> str:
+    """Complete an error message about an unknown name: the close choices if there are many, else all of them."""
+    choices = list(choices)
+    close = get_close_matches(str(name), choices, n=5, cutoff=0.5) if len(choices) > 10 else []
+    return f'did you mean {" or ".join(close)}?' if close else f'choices: {", ".join(choices) or "none"}'

@@ -1,12 +1,17 @@
 """Tensor helpers without parameters."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+P = ParamSpec('P')
+R = TypeVar('R')
 
 
 def tokens_to_map(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -44,6 +49,18 @@ def without_autocast(x: Tensor) -> AbstractContextManager:
     """Switch autocast off on the tensor's device; the ``meta`` device, used for counting operations, has none."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
+def not_compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """``torch.compiler.disable`` that does not import the compiler, which takes half a second, before it is used."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(function)(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call
 
 
 def missing(number: int, multiple: int) -> int:

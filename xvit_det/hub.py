@@ -1,7 +1,5 @@
 """The shipped configs by name: find one, list them, build the model of one."""
 
-import difflib
-import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +13,12 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from xvit_det.backbones.pretrained import load_pretrained
-from xvit_det.errors import InputError
+from xvit_det.errors import InputError, suggest
+from xvit_det.signatures import constructor_arguments
 
 
 def config_dir() -> Path:
-    """Folder of the shipped configs: inside an installed wheel, or beside the package in a clone.
+    """Directory of the shipped configs: inside an installed wheel, or beside the package in a clone.
 
     Raises:
         InputError: The package was installed without its configs.
@@ -32,34 +31,29 @@ def config_dir() -> Path:
 
 
 def _shipped_configs() -> dict[str, Path]:
-    """Name to file, without the parts in ``_base_`` that only other configs use."""
+    """Name to file, without the files in ``_base_``, which only other configs use."""
     root = config_dir()
     files = (file for file in root.rglob('*.py') if '_base_' not in file.relative_to(root).parts)
     return {file.stem: file for file in sorted(files)}
-
-
-def _close(name: str, known: list[str]) -> str:
-    """The names that the user may have meant, or all of them."""
-    return ', '.join(difflib.get_close_matches(name, known, n=5, cutoff=0.5) or known)
 
 
 def find_config(name_or_path: str | Path) -> Path:
     """Path of a config file.
 
     Args:
-        name_or_path: A file, or the name of a shipped config with or without folder and ``.py``.
+        name_or_path: A file, or the name of a shipped config with or without directory and ``.py``.
 
     Raises:
-        InputError: Neither such a file nor such a name; the message lists the close names.
+        InputError: Neither such a file nor such a name; the message lists the close ones.
     """
     path = Path(name_or_path)
     if path.is_file():
         return path
     shipped = _shipped_configs()
     name = path.name.removesuffix('.py')
-    # Folders that are given must be the shipped file's: my_configs/x.py is not configs/x.py.
+    # Directories in the given path must match too: my_configs/x.py is not configs/x.py.
     if name not in shipped or shipped[name].parts[-len(path.parts) :] != path.with_name(f'{name}.py').parts:
-        raise InputError(f'no config {str(name_or_path)!r}; close to it: {_close(name, list(shipped))}')
+        raise InputError(f'no config {str(name_or_path)!r}; {suggest(name, shipped)}')
     return shipped[name]
 
 
@@ -75,20 +69,20 @@ def list_models(pattern: str = '*') -> list[str]:
 def create_model(name: str | Path, pretrained: str | Path | None = None, **overrides: Any) -> nn.Module:
     """Build the detector or classifier of a config, in evaluation mode.
 
-    Registries, default scope and log level are left as they were. The config is the attribute ``cfg`` of the model;
-    mmdet's inference functions also want ``mmdet.utils.register_all_modules()`` called before.
+    Registries, default scope and log level are not changed. The model has its config as ``model.cfg``. mmdet's
+    inference functions also need a call of ``mmdet.utils.register_all_modules()`` first.
 
     Args:
         name: One of :func:`list_models`, or the path of a config file.
-        pretrained: Checkpoint file with the weights of this model; ``None`` leaves the initial ones.
+        pretrained: Checkpoint file with the weights of this model; ``None``: initial weights.
         **overrides: Merged into the ``model`` part of the config: ``backbone=dict(with_cp=True)``.
 
     Returns:
         The model in evaluation mode; ``.train()`` for training.
 
     Raises:
-        ValueError: An unknown name or override (the message lists the close ones), or a checkpoint of which
-            nothing fits.
+        InputError: An unknown name or override (the message lists the close ones), or a checkpoint of which nothing
+            fits.
     """
     cfg = Config.fromfile(find_config(name))
     complete_model(cfg)
@@ -104,23 +98,25 @@ def create_model(name: str | Path, pretrained: str | Path | None = None, **overr
 
 
 def complete_model(cfg: Config) -> None:
-    """Put the data preprocessor, which mmpretrain keeps outside of the model, into it, as its trainer does."""
+    """Move the data preprocessor, which mmpretrain configs keep beside the model, into it, as the Runner does."""
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
 
 
 def _check_overrides(overrides: dict, part: ConfigDict, scope: str, where: str) -> None:
     """Raise unless every key is in the config or an argument of the class that the config names there."""
-    known = {*part, '_delete_', *_arguments(overrides.get('type', part.get('type')), scope)}
+    with MODELS.switch_scope_and_registry(scope) as registry:
+        arguments = constructor_arguments(registry.get(overrides.get('type', part.get('type'))))
+    known = {*part, '_delete_', *(arguments or ())}
     for key, value in overrides.items():
-        if key not in known:
-            raise InputError(f'unknown override {where + key!r}; close to it: {_close(key, sorted(known))}')
+        if arguments is not None and key not in known:
+            raise InputError(f'unknown override {where + key!r}; {suggest(key, sorted(known))}')
         if isinstance(value, dict) and 'type' in (part.get(key) or {}):
             _check_overrides(value, part[key], scope, f'{where}{key}.')
 
 
 def _replacing(overrides: dict, part: Any) -> dict:
-    """Mark the dicts that stand for something else than a dict, such as a mixer's name: mmengine merges no others."""
+    """Mark dicts that replace something else, such as a mixer's name: mmengine merges a dict into a dict only."""
     if not isinstance(part, dict):
         return {**overrides, '_delete_': True}
     return {
@@ -129,17 +125,9 @@ def _replacing(overrides: dict, part: Any) -> dict:
     }
 
 
-def _arguments(type_name: str, scope: str) -> list[str]:
-    """Names of the constructor arguments of a registered class and of the classes it derives from."""
-    with MODELS.switch_scope_and_registry(scope) as registry:
-        cls = registry.get(type_name)
-    bases = inspect.getmro(cls) if inspect.isclass(cls) else [cls]
-    return [arg for base in bases for arg in inspect.signature(base.__init__).parameters if arg != 'self']
-
-
 @contextmanager
 def _quiet_init() -> Iterator[None]:
-    """mmengine logs every parameter it initialises; keep the rest of what is said meanwhile."""
+    """Drop mmengine's line for every initialized parameter from the log, and no other."""
     logger = MMLogger.get_current_instance()
 
     def keep(record: logging.LogRecord) -> bool:

@@ -58,7 +58,7 @@ def test_it_keeps_the_contract_of_mixers(external):
 
 
 def test_its_wrong_options_are_refused_as_those_of_others(external):
-    with pytest.raises(InputError, match='mixer external has no option slots; its options: memory'):
+    with pytest.raises(InputError, match='mixer external has no option slots; choices: memory'):
         xvit_det.ViX(arch='tiny', mixer=dict(type='external', slots=3))
     with pytest.raises(InputError, match='external memory=0 is not at least 1'):
         xvit_det.ViX(arch='tiny', mixer=dict(type='external', memory=0))

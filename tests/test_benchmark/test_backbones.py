@@ -342,8 +342,8 @@ def test_a_record_without_plot(tmp_path, capsys):
 @pytest.mark.parametrize(
     ('argv', 'sentence'),
     [
-        (['speed', '--models', 'xvit_x'], 'close to it: xvit_t, xvit_s'),
-        (['speed', '--models', 'xvit_s', 'resnet5'], "no model or config 'resnet5'; close to it: resnet50"),
+        (['speed', '--models', 'xvit_x'], 'did you mean xvit_t or xvit_s'),
+        (['speed', '--models', 'xvit_s', 'resnet5'], "no model or config 'resnet5'; did you mean resnet50"),
         (['speed', '--sizes', '224x'], "size '224x' is neither"),
         (['memory', '--sizes', '0'], "size '0' is neither"),
         (['speed', '--repeats', '0'], '--repeats must be at least 1, not 0'),

@@ -59,6 +59,13 @@ def test_import_is_light_and_leaves_pytorch_as_it_is():
     assert {'torch', 'mmengine'} <= after and not {'mmcv', 'mmdet', 'mmpretrain', 'torchvision'} & after
 
 
+def test_the_compiler_is_not_imported_with_the_backbones():
+    loaded = '"torch._dynamo" in sys.modules'
+    done = run_python(f'import sys, mmengine.model; before = {loaded}; import xvit_det.hub; print(before, {loaded})')
+    before, after = done.split()
+    assert before == after
+
+
 @pytest.mark.parametrize('imports', ['xvit_det, mmengine', 'mmengine, xvit_det', 'mmengine.runner, xvit_det.hub'])
 def test_classes_are_registered_in_either_order(imports):
     find = 'from mmengine.registry import MODELS, OPTIM_WRAPPERS; print(MODELS.get("XViT"), MODELS.get("PiX"))'

@@ -3,8 +3,9 @@
 import pytest
 from mmengine.config import Config
 
-from xvit_det.config.options import apply_options, constructor_arguments
+from xvit_det.config.options import apply_options
 from xvit_det.errors import InputError
+from xvit_det.signatures import constructor_arguments
 
 
 def config() -> Config:
@@ -70,5 +71,5 @@ def test_arguments_through_kwargs():
 
     def takes_all(**kwargs): ...
 
-    assert constructor_arguments(Child) == {'self', 'a', 'b'}
-    assert constructor_arguments(takes_all) is None
+    assert constructor_arguments(Child) == {'a', 'b'}
+    assert constructor_arguments(takes_all) is None and constructor_arguments(None) is None

@@ -122,7 +122,21 @@ def test_weight_decay_of_the_detector(shapes_of):
     assert {decays[name] for name in exempt} == {0.0}
 
 
-@pytest.mark.parametrize('name', ['mask_rcnn_xvit_t_3x', 'xvit_t_in1k', 'mask_rcnn_vil_s_3x', 'vin_s_in1k'])
+def test_layer_decay_is_vitdets(shapes_of):
+    cfg, model = shapes_of('mask_rcnn_xvit_s_3x_layer_decay')
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    rate = {id(p): group['lr'] for group in optimizer.param_groups for p in group['params']}
+    rates = {name: rate[id(p)] for name, p in model.named_parameters()}
+    assert rates['backbone.stem.convs.0.weight'] == pytest.approx(1e-4 * 0.7**13)
+    assert [rates[f'backbone.blocks.{i}.mlp.0.weight'] for i in (0, 11)] == pytest.approx([1e-4 * 0.7**12, 1e-4 * 0.7])
+    assert {rate for name, rate in rates.items() if not name.startswith('backbone')} == {1e-4}
+    assert cfg.load_from == 'work_dirs/xvit_s_in1k/epoch_400.pth'
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['mask_rcnn_xvit_t_3x', 'mask_rcnn_xvit_s_3x_layer_decay', 'xvit_t_in1k', 'mask_rcnn_vil_s_3x', 'vin_s_in1k'],
+)
 def test_weight_decay_agrees_with_the_backbone(shapes_of, name):
     cfg, model = shapes_of(name)
     decays = weight_decays(cfg, model)

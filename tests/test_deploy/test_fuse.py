@@ -1,4 +1,4 @@
-"""Fused models against the models they were, with weights and statistics that are far from neutral."""
+"""Fused models against the unfused ones, with weights and statistics that are far from neutral."""
 
 import copy
 import pickle
@@ -38,7 +38,7 @@ every_case = pytest.mark.parametrize('name', CASES)
 
 
 def scramble(model: nn.Module) -> nn.Module:
-    """Gains, shifts, gammas, affines and statistics as no model starts with."""
+    """Weights of norms, biases, gammas, affines and statistics far from their initial values."""
     for name, parameter in model.named_parameters():
         if parameter.ndim <= 1 or '.gamma_' in name:
             nn.init.normal_(parameter, 0.3, 0.5)
@@ -223,7 +223,7 @@ def test_half_precision():
 
 
 @torch.no_grad()
-def test_position_code_follows_size_weights_and_dtype():
+def test_position_encoding_follows_size_weights_and_dtype():
     model = build(out_type='featmap')
     fused = copy.deepcopy(model).fuse()
     for size in ((64, 64), (64, 96), (64, 64)):

@@ -7,6 +7,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 import xvit_det  # noqa: F401
+from xvit_det.errors import InputError
 
 
 class Backbone(nn.Module):
@@ -121,9 +122,9 @@ def test_detectors_and_classifiers(scope):
 
 
 def test_mistakes():
-    with pytest.raises(ValueError, match="unknown keys .'layer_decay'"):
+    with pytest.raises(InputError, match="needs layer_decay_rate, but has only .'layer_decay'"):
         settings(Model(), layer_decay=0.5)
     model = Model()
     model.backbone = nn.Linear(2, 2)
-    with pytest.raises(TypeError, match='Model is Linear'):
+    with pytest.raises(InputError, match='Model is Linear'):
         settings(model, layer_decay_rate=0.5)

@@ -248,15 +248,15 @@ def test_double_precision_and_tracing_are_left_to_pytorch(launches):
 
 @pytest.mark.parametrize('kernel', ['xnorm_attention', 'local_patch_interaction'])
 def test_a_kernel_that_computes_something_else_is_not_used(kernel, monkeypatch):
-    from xvit_det.kernels import trial
+    from xvit_det.kernels import support, trial
 
     state = torch.get_rng_state()
-    assert kernels.try_out.__wrapped__(GPU)
+    assert support.try_out.__wrapped__(GPU)
     assert torch.equal(torch.get_rng_state(), state)
     right = getattr(trial, kernel)
     monkeypatch.setattr(trial, kernel, lambda *args: 1.001 * right(*args))
-    with pytest.warns(UserWarning, match=r'PyTorch takes their place: .* in torch.float32 is off by 0.001$'):
-        assert not kernels.try_out.__wrapped__(GPU)
+    with pytest.warns(UserWarning, match=r'falling back to PyTorch: .* in torch.float32 is off by 0.001$'):
+        assert not support.try_out.__wrapped__(GPU)
 
 
 @pytest.mark.usefixtures('fresh_compiler')

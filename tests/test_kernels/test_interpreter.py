@@ -86,14 +86,16 @@ def test_lpi_compiles(masked, dtype):
 @pytest.fixture
 def pretended_gpu(monkeypatch):
     """Take the CPU for a GPU, as far as the choice goes."""
+    from xvit_det.kernels import support
+
     monkeypatch.setattr(kernels, '_DEVICE', 'cpu')
     # What is tried out is all that needs a GPU: the compiler meets the choice as it is.
     monkeypatch.setattr('torch.cuda.get_device_capability', lambda gpu: (8, 0))
     monkeypatch.setattr('xvit_det.kernels.trial.run', lambda device: None)
     monkeypatch.setattr('torch.utils._triton.has_triton', lambda: True)
-    kernels.try_out.cache_clear()
+    support.try_out.cache_clear()
     yield
-    kernels.try_out.cache_clear()
+    support.try_out.cache_clear()
 
 
 class Captured(Exception):
@@ -128,17 +130,17 @@ def test_the_choice():
 
 
 def test_where_triton_does_not_work(monkeypatch):
-    from xvit_det.kernels import trial
+    from xvit_det.kernels import support, trial
 
     def no_compiler(device):
         raise RuntimeError('Failed to find C compiler.\nmore')
 
-    works = functools.partial(kernels.try_out.__wrapped__, -1)
+    works = functools.partial(support.try_out.__wrapped__, -1)
     monkeypatch.setattr(kernels, 'INTERPRETED', True)
     monkeypatch.setattr(trial, 'run', lambda device: None)
     assert works()
     monkeypatch.setattr(trial, 'run', no_compiler)
-    with pytest.warns(UserWarning, match='PyTorch takes their place: Failed to find C compiler.$'):
+    with pytest.warns(UserWarning, match='falling back to PyTorch: Failed to find C compiler.$'):
         assert not works()
     monkeypatch.setitem(sys.modules, 'xvit_det.kernels.trial', None)  # as where Triton is not installed
     assert not works()

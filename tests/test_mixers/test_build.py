@@ -51,9 +51,9 @@ def test_a_new_mixer_is_one_class_and_one_entry():
         (['nystrom'], r"mixer \['nystrom'\] is not one of softmax"),
         (
             dict(type='nystrom', landmark=3),
-            'mixer nystrom has no option landmark; its options: landmarks, pinv_iterations, conv_kernel, mask_fill',
+            'mixer nystrom has no option landmark; choices: landmarks, pinv_iterations, conv_kernel, mask_fill',
         ),
-        (dict(type='fourier', window=3, kernel=5), 'mixer fourier has no option kernel, window; its options: none'),
+        (dict(type='fourier', window=3, kernel=5), 'mixer fourier has no option kernel, window; choices: none'),
     ],
 )
 def test_unknown_names_and_options(mixer, message):

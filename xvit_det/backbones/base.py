@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from xvit_det.backbones.pretrained import FUSED, check_fused, load_pretrained, log_resampled, resample_tables
 from xvit_det.errors import InputError
+from xvit_det.folding import fold_parts
 
 OUT_TYPES = ('pyramid', 'featmap', 'cls_token', 'avg_featmap')
 
@@ -146,10 +147,25 @@ class Backbone(BaseModule, ABC):
         return FUSED in self._buffers
 
     def fuse(self) -> 'Backbone':
-        """Fold norms, affines and scales into neighbouring weights, in place, see :func:`xvit_det.deploy.fuse`."""
-        from xvit_det.deploy import fuse  # deploy imports the backbones
+        """Fold every norm, affine and scale that is constant after training into neighbouring weights, in place.
 
-        return fuse(self)
+        Outputs change by rounding only, at any image size. A fused backbone is for inference: its parameters require no
+        gradient. It can be saved, loaded into another fused model, copied, compiled and exported. A backbone that is
+        fused already stays as it is.
+
+        Returns:
+            The backbone itself.
+
+        Raises:
+            InputError: The backbone is in training mode.
+        """
+        if any(module.training for module in self.modules()):
+            raise InputError('fuse() needs a model in evaluation mode: call eval() first, in training the norms change')
+        if not self.is_fused:
+            fold_parts(self)
+            self.requires_grad_(False)
+            self.register_buffer(FUSED, torch.ones((), dtype=torch.bool, device=next(self.parameters()).device))
+        return self
 
     def switch_to_deploy(self) -> 'Backbone':
         """OpenMMLab's name for :meth:`fuse`."""

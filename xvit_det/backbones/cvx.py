@@ -17,6 +17,7 @@ from xvit_det.backbones.staged import StagedBackbone
 from xvit_det.errors import InputError
 from xvit_det.functional import map_to_tokens, merge_heads, split_heads, split_parts, tokens_to_map
 from xvit_det.layers import ChannelNorm, build_norm
+from xvit_det.layers.norm import fold_norm
 from xvit_det.mixers import MIXERS, TokenMixer
 from xvit_det.mixers.base import resolve_head_dims
 
@@ -39,6 +40,11 @@ class ConvProjection(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, h·w, C), (h, w) -> (B, h·w, C')."""
         return self.linear(map_to_tokens(self.norm(self.conv(tokens_to_map(x, size)))))
+
+    def fold(self) -> 'ConvProjection':
+        """Fold the norm into the convolution."""
+        self.norm = fold_norm(self.conv, self.norm)
+        return self
 
 
 class CvTAttention(TokenMixer):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from xvit_det.backbones.staged import StagedBackbone
 from xvit_det.functional import map_to_tokens, merge_heads, split_heads, tokens_to_map
 from xvit_det.layers import build_norm
+from xvit_det.layers.norm import fold_norm
 from xvit_det.mixers import MIXERS, TokenMixer
 from xvit_det.mixers.base import resolve_head_dims
 
@@ -39,6 +40,11 @@ class LinearNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C')."""
         return map_to_tokens(self.norm(tokens_to_map(self.linear(x), (x.shape[1], 1))))
+
+    def fold(self) -> nn.Module:
+        """Fold the norm into the linear layer, which is then all that is left."""
+        self.norm = fold_norm(self.linear, self.norm)
+        return self.linear if isinstance(self.norm, nn.Identity) else self
 
 
 class LeViTAttention(TokenMixer):
@@ -89,6 +95,11 @@ class Downsample(nn.Module):
         """(B, h·w, C), (h, w) -> (B, ⌈h/2⌉·⌈w/2⌉, C') and its size."""
         features = self.norm(self.conv(tokens_to_map(x, size)))
         return map_to_tokens(features), tuple(features.shape[-2:])
+
+    def fold(self) -> 'Downsample':
+        """Fold the norm into the convolution."""
+        self.norm = fold_norm(self.conv, self.norm)
+        return self
 
 
 @MODELS.register_module()

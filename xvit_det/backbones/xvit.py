@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xvit_det.backbones.base import Backbone, resolve_arch
+from xvit_det.backbones.xvit_fused import FusedXViTBlock
 from xvit_det.errors import InputError
 from xvit_det.functional import map_to_tokens, tokens_to_map
 from xvit_det.layers import (
@@ -86,6 +87,10 @@ class XViTBlock(nn.Module):
         x = self.drop_path(self.affine1(self.attn(self.norm1(x), valid))).add_(x)
         x = self.drop_path(self.affine2(self.lpi(self.norm2(x), size, valid))).add_(x)
         return self.drop_path(self.affine3(self.mlp(self.norm3(x)))).add_(x)
+
+    def fold(self) -> FusedXViTBlock:
+        """Fold LayerNorm weights, affines and the BatchNorm into the layers around them."""
+        return FusedXViTBlock(self)
 
 
 @MODELS.register_module()

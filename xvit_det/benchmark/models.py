@@ -5,7 +5,6 @@ class attention, which does not contribute to the maps (mmpretrain would compute
 returned. DeiT keeps its class token and uses PyTorch's fused attention.
 """
 
-import difflib
 from typing import Any
 
 import torch
@@ -16,9 +15,10 @@ from torch import nn
 from xvit_det.benchmark.cases import Size, size_name
 from xvit_det.benchmark.zoo import OURS, PEERS
 from xvit_det.compat.quiet import import_quietly, without_remarks
-from xvit_det.config.options import constructor_arguments, find_class
-from xvit_det.errors import InputError
+from xvit_det.config.options import find_class
+from xvit_det.errors import InputError, suggest
 from xvit_det.hub import find_config, list_models
+from xvit_det.signatures import constructor_arguments
 
 # mmpretrain computes XCiT's position encoding and Swin's window masks in fp32 whatever the weights' dtype, and fails
 # where the two meet. Module class -> the submodule whose input is cast to the weights' dtype.
@@ -40,9 +40,8 @@ def check_name(name: str) -> None:
     try:
         find_config(name)
     except InputError:
-        short = [*OURS, *PEERS]
-        close = difflib.get_close_matches(name, short + list_models(), n=5, cutoff=0.5)
-        raise InputError(f'no model or config {name!r}; close to it: {", ".join(close or short)}') from None
+        choices = [*OURS, *PEERS, *list_models()]
+        raise InputError(f'no model or config {name!r}; {suggest(name, choices)}') from None
 
 
 def build(name: str, size: Size, **options: Any) -> nn.Module:
@@ -65,8 +64,7 @@ def build(name: str, size: Size, **options: Any) -> nn.Module:
         _import_peers()
     else:
         config, scope = _config_backbone(name)
-    cls = find_class(config['type'], scope)
-    known = constructor_arguments(cls) if cls else None
+    known = constructor_arguments(find_class(config['type'], scope))
     for option in options:
         if known is not None and option not in known:
             raise NotPossible(f'{name} ({config["type"]}) has no option {option}')

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from xvit_det.benchmark.cases import DTYPES, Case
 from xvit_det.benchmark.models import NotPossible, build, cast
-from xvit_det.deploy.linear import linear
+from xvit_det.kernels.onednn import linear
 
 Step = Callable[[], object]
 

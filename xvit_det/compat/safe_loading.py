@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from xvit_det.errors import InputError
+
 
 def _statistic(owner: type, name: str) -> Callable[..., Any]:
     """Replace ``getattr``, with which a pickled HistoryBuffer refers to its methods mean, min, …, for these alone.
@@ -17,7 +19,7 @@ def _statistic(owner: type, name: str) -> Callable[..., Any]:
 
     methods = HistoryBuffer()._statistics_methods  # the first instance fills the class's table of methods
     if owner is not HistoryBuffer or name not in methods:
-        raise ValueError(f'the checkpoint asks for {owner!r}.{name}, which is no plain data')
+        raise InputError(f'the checkpoint asks for {owner!r}.{name}, which is no plain data')
     return methods[name]
 
 

@@ -1,4 +1,4 @@
-"""``--cfg-options key.path=value``: keys that nothing reads are reported.
+"""``--cfg-options key.path=value``, refusing keys that nothing reads.
 
 OpenMMLab merges any key into the config, so the typo ``optim_wraper.optimizer.lr=1e-5`` would train for days at the old
 learning rate.
@@ -7,7 +7,6 @@ learning rate.
 import inspect
 from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -16,10 +15,11 @@ from mmengine.registry import Registry, root
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from xvit_det.errors import InputError
+from xvit_det.errors import InputError, suggest
+from xvit_det.signatures import constructor_arguments
 
 FREE_DICTS = {'paramwise_cfg', 'metainfo', 'data_prefix', 'default_hooks', 'env_cfg'}
-# What mmengine's Runner and the commands read from the config beside the Runner's own arguments.
+# Top-level keys that mmengine's Runner and the commands read beside the Runner's arguments.
 TOP_LEVEL = {
     'activation_checkpointing',
     'compile',
@@ -35,7 +35,7 @@ TOP_LEVEL = {
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """``['key.path=value', ...]`` as a dict, values read by mmengine's rules (numbers, lists, tuples, texts)."""
+    """``['key.path=value', ...]`` as a dict, values parsed as mmengine does (numbers, lists, tuples, strings)."""
     parser = ArgumentParser()
     parser.add_argument('--options', nargs='*', action=DictAction)
     return parser.parse_args(['--options', *pairs]).options
@@ -45,7 +45,7 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
     """Set ``options`` ({dotted key: value}) in ``cfg``.
 
     Raises:
-        InputError: A key is unknown by the rule that the help of ``--cfg-options`` gives.
+        InputError: An unknown key, by the rule in the help of ``--cfg-options``.
     """
     for path in options:
         keys = path.split('.')
@@ -57,8 +57,8 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
 def _check_read_later(key: str) -> None:
     if key not in _top_level_keys():
         raise InputError(
-            f'--cfg-options: {key} is a variable of the config file, already put in where it is used, so that setting '
-            f'it changes nothing; set the keys that use it{" or give --data-root" if key == "data_root" else ""}'
+            f'--cfg-options: {key} is a variable of the config file, whose value is already inserted where it is used, '
+            f'so setting it changes nothing; set the keys that use it{" or --data-root" if key == "data_root" else ""}'
         )
 
 
@@ -74,7 +74,7 @@ def _check_path(cfg: Config, keys: list[str], options: dict[str, Any]) -> None:
             return
         if isinstance(node, (list, tuple)):
             if not key.isdigit() or int(key) >= len(node):
-                raise InputError(f'--cfg-options: {where} is a list of {len(node)}, so {key!r} is no index into it')
+                raise InputError(f'--cfg-options: {where} is a list of {len(node)}, so {key!r} is not an index')
             node = node[int(key)]
             continue
         if not isinstance(node, dict | Config):
@@ -83,7 +83,7 @@ def _check_path(cfg: Config, keys: list[str], options: dict[str, Any]) -> None:
             _check_new_key(cfg, {**node, 'type': options.get(f'{where}.type', node.get('type'))}, where, key)
             return
         if node[key] is None and i + 1 < len(keys):
-            node[key] = ConfigDict()  # merging wants a dict here
+            node[key] = ConfigDict()  # merging needs a dict here
             return
         node = node[key]
 
@@ -93,13 +93,11 @@ def _check_new_key(cfg: Config, node: dict, where: str, key: str) -> None:
     if known is None or key in known:
         return
     names = sorted({*node, *known} - {'self', 'type'})
-    close = get_close_matches(key, names, n=3, cutoff=0.6)
-    hint = f'did you mean {" or ".join(close)}?' if close else f'known here: {", ".join(names)}'
-    raise InputError(f'--cfg-options: there is no {key!r} in {where or "the config"}; {hint}')
+    raise InputError(f'--cfg-options: there is no {key!r} in {where or "the config"}; {suggest(key, names)}')
 
 
 def _known_arguments(cfg: Config, node: dict, where: str) -> Iterable[str] | None:
-    """Names that may be added to ``node``, the dict at path ``where``; None if any may."""
+    """Names that may be added to ``node``, the dict at path ``where``; ``None`` if any may be."""
     if not where:
         return _top_level_keys()
     if where.endswith('_dataloader'):
@@ -107,29 +105,17 @@ def _known_arguments(cfg: Config, node: dict, where: str) -> Iterable[str] | Non
     if where == 'train_cfg':
         return {'by_epoch', *inspect.signature(EpochBasedTrainLoop.__init__).parameters}
     if node['type']:
-        cls = find_class(node['type'], cfg.get('default_scope'))
-        return None if cls is None else constructor_arguments(cls)
+        return constructor_arguments(find_class(node['type'], cfg.get('default_scope')))
     return ()
 
 
 def find_class(name: Any, scope: str | None) -> Any:
-    """The class or function that a config names in ``type=``, whichever registry has it, or None."""
+    """The class or function that a config names in ``type=``, from whichever registry has it, or ``None``."""
     if not isinstance(name, str):
         return name
     if scope:
-        import_module(f'{scope}.registry')  # makes the children below
+        import_module(f'{scope}.registry')  # creates the child registries
     for registry in vars(root).values():
         if isinstance(registry, Registry) and (found := registry.children.get(scope, registry).get(name)):
             return found
-    return None
-
-
-def constructor_arguments(cls: Any) -> set[str] | None:
-    """Argument names of a class's constructor, following ``**kwargs`` up to its parents; None if any name is taken."""
-    names: set[str] = set()
-    for function in [k.__init__ for k in cls.__mro__ if '__init__' in vars(k)] if inspect.isclass(cls) else [cls]:
-        parameters = inspect.signature(function).parameters
-        names |= {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
-        if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
-            return names
     return None

@@ -1,4 +1,4 @@
-"""Models made ready for use: everything that is fixed after training is folded away."""
+"""Preparing trained models for inference."""
 
 from xvit_det.deploy.fuse import fuse
 

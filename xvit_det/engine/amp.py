@@ -1,4 +1,4 @@
-"""Mixed precision where the machine has it, plain training where it has not, from one and the same config."""
+"""Mixed precision where the machine supports it, full precision elsewhere, from the same config."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,23 +17,22 @@ def amp_available() -> bool:
 
 
 def amp_dtype() -> str:
-    """``'bfloat16'`` where the GPU computes in it itself (it cannot overflow where float32 does not), else
-    ``'float16'``."""
+    """``'bfloat16'``, which has float32's range, if the GPU supports it natively, else ``'float16'``."""
     native = is_cuda_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return 'bfloat16' if native else 'float16'
 
 
 @OPTIM_WRAPPERS.register_module()
 def AutoAmpOptimWrapper(dtype: str | None = None, loss_scale: Any = None, **kwargs: Any) -> OptimWrapper:
-    """Build an ``AmpOptimWrapper`` on an accelerator, or an ``OptimWrapper`` and one line of notice on a CPU.
+    """Build an ``AmpOptimWrapper`` on an accelerator, or on a CPU an ``OptimWrapper``, with a line in the log.
 
-    A function, named in configs like the classes that it chooses from.
+    A function that configs name like the classes it selects from.
 
     Args:
-        dtype: ``'bfloat16'`` or ``'float16'``; by default what :func:`amp_dtype` finds.
-        loss_scale: as in ``AmpOptimWrapper``; by default dynamic for float16 and 1 for bfloat16, whose gradients
-            need no scaling. (A scaler of 1, not none at all: checkpoints then resume under either type.)
-        **kwargs: of ``OptimWrapper``: ``optimizer``, ``accumulative_counts``, ``clip_grad``.
+        dtype: ``'bfloat16'`` or ``'float16'``; by default the result of :func:`amp_dtype`.
+        loss_scale: As in ``AmpOptimWrapper``; by default dynamic for float16 and 1 for bfloat16, whose gradients
+            need no scaling. (A scaler of 1 instead of none, so that checkpoints resume with either dtype.)
+        **kwargs: Arguments of ``OptimWrapper``: ``optimizer``, ``accumulative_counts``, ``clip_grad``.
     """
     if not amp_available():
         print_log('No GPU here: training in float32 instead of mixed precision.', logger='current')
@@ -45,14 +44,14 @@ def AutoAmpOptimWrapper(dtype: str | None = None, loss_scale: Any = None, **kwar
 
 
 def cpu_computes_bfloat16() -> bool:
-    """Whether this machine's CPU multiplies in bfloat16 itself, which makes it faster rather than slower."""
+    """Whether this CPU has native bfloat16 products; without, bfloat16 is slower than float32."""
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, 'get_capabilities') else {}
     return bool(capabilities.get('avx512_bf16') or capabilities.get('amx_bf16'))
 
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """The forward pass in bfloat16 on any device, for CPUs of which :func:`cpu_computes_bfloat16` is true."""
+    """The forward pass in bfloat16 on any device, meant for CPUs with :func:`cpu_computes_bfloat16`."""
 
     @contextmanager
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""A model for test-time augmentation that keeps masks: boxes of all views are merged by NMS."""
+"""Test-time augmentation for instance segmentation: mmdet's model merges boxes by NMS but drops the masks."""
 
 import torch
 from mmengine.registry import MODELS
@@ -6,7 +6,7 @@ from mmengine.structures import InstanceData
 
 
 def register_instance_tta() -> None:
-    """Register InstanceTTAModel; not on import, because its base class needs mmdet."""
+    """Register ``InstanceTTAModel``; not at import, because its base class needs mmdet."""
     if 'InstanceTTAModel' in MODELS:
         return
     from mmcv.ops import batched_nms
@@ -15,7 +15,7 @@ def register_instance_tta() -> None:
 
     @MODELS.register_module()
     class InstanceTTAModel(DetTTAModel):
-        """mmdet's merging of boxes, with their masks flipped back."""
+        """Merges boxes as mmdet does, keeping each box's mask, flipped back for flipped views."""
 
         def _merge_single_sample(self, data_samples: list[DetDataSample]) -> DetDataSample:
             views = [sample.pred_instances for sample in data_samples]

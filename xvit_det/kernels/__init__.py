@@ -1,12 +1,11 @@
-"""Triton kernels for inference on an NVIDIA GPU, and the choice between them and PyTorch, which is the reference.
+"""Faster implementations for inference, and the choice between them and PyTorch's operations, which are the reference.
 
-They are used wherever they can be (see :func:`usable`); ``XVIT_DET_TRITON=0`` switches them off. With
-``TRITON_INTERPRET=1`` they run on a CPU, in Triton's interpreter, for tests and for debugging.
+Triton kernels are used on an NVIDIA GPU wherever possible, see :func:`usable`; ``XVIT_DET_TRITON=0`` switches them off,
+and ``TRITON_INTERPRET=1`` runs them on a CPU in Triton's interpreter, for tests and debugging. On a CPU the linear
+layers of fused models go through oneDNN, see :mod:`xvit_det.kernels.onednn`.
 """
 
-import functools
 import os
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -22,22 +21,25 @@ _is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compil
 
 
 def usable(*tensors: Tensor | None) -> bool:
-    """Whether kernels can take these tensors: on the GPU, in a dtype they know, and with no gradient to record.
+    """Whether the Triton kernels can take these tensors: on the GPU, in a supported dtype, with no gradient to record.
 
-    Not while a model is exported either: what is exported is to run where there is no Triton.
+    Never while a model is exported: the exported model must run where there is no Triton.
     """
     given = [x for x in tensors if x is not None]
-    return (
-        SWITCHED_ON
-        and all(x.device.type == _DEVICE and x.dtype in _DTYPES and _has_numbers_only(x) for x in given)
-        and not (torch.is_grad_enabled() and any(x.requires_grad for x in given))
-        and not is_exporting()
-        and triton_works(given[0].get_device())
-    )
+    if (
+        not SWITCHED_ON
+        or not all(x.device.type == _DEVICE and x.dtype in _DTYPES and _is_plain(x) for x in given)
+        or (torch.is_grad_enabled() and any(x.requires_grad for x in given))
+        or is_exporting()
+    ):
+        return False
+    from xvit_det.kernels.support import triton_works  # imports the compiler, which takes half a second
+
+    return triton_works(given[0].get_device())
 
 
-def _has_numbers_only(x: Tensor) -> bool:
-    """Not a tensor that stands for another one, nor one with the tangent of forward-mode differentiation."""
+def _is_plain(x: Tensor) -> bool:
+    """Whether this is a plain tensor: no subclass, no forward-mode tangent."""
     if torch.compiler.is_compiling():
         return True
     return type(x) in (Tensor, Parameter) and unpack_dual(x).tangent is None
@@ -49,40 +51,11 @@ def is_exporting() -> bool:
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which autocast would make a product or a convolution of ``x``, or that of ``x`` without autocast."""
+    """The dtype in which autocast would compute a product or convolution of ``x``; without autocast that of ``x``."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def on_device_of(x: Tensor) -> AbstractContextManager:
-    """Triton launches on the current GPU, which need not be that of the tensor; a compiler sees to that by itself."""
+    """Make the tensor's GPU the current one, on which Triton launches; compiled code does this itself."""
     return torch.cuda.device(x.device) if x.is_cuda and not torch.compiler.is_compiling() else nullcontext()
-
-
-@torch.compiler.assume_constant_result
-def triton_works(gpu: int) -> bool:
-    """Whether the kernels give PyTorch's results on this GPU.
-
-    A compiler takes the answer for a constant; it would trace what is cached.
-    """
-    return try_out(gpu)
-
-
-@functools.cache
-def try_out(gpu: int) -> bool:
-    """Triton may be missing, and it needs a GPU of compute capability 8 and a C compiler."""
-    try:
-        from xvit_det.kernels.trial import run
-
-        if not INTERPRETED and (torch.version.hip or torch.cuda.get_device_capability(gpu) < (8, 0)):
-            return False
-        run('cpu' if INTERPRETED else f'cuda:{gpu}')
-    except ImportError:
-        return False
-    except Exception as error:  # whatever a broken tool chain raises: PyTorch does without it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        warnings.warn(
-            f'the Triton kernels of xvit_det do not work here, PyTorch takes their place: {reason}', stacklevel=2
-        )
-        return False
-    return True

@@ -1,7 +1,7 @@
 """Local patch interaction in one kernel: tokens are read from memory once and written once.
 
-A program walks down a few columns of the map. Triton cannot shift a tile sideways, so what lies between the
-convolutions is computed three times, for each of the second one's columns, from tokens that are then in the cache.
+A program walks down a few columns of the map. Triton cannot shift a tile sideways, so the input of the second
+convolution is computed three times, once per column of its kernel, from tokens that are in the cache by then.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xvit_det.kernels import autocast_dtype, on_device_of
 
-_ROWS, _COLUMNS, _CHANNELS = 8, 8, 64  # of the map, for one program
+_ROWS, _COLUMNS, _CHANNELS = 8, 8, 64  # outputs of one program
 
 
 def local_patch_interaction(
@@ -28,7 +28,7 @@ def local_patch_interaction(
     """:class:`xvit_det.layers.LocalPatchInteraction` whose norm is ``scale · x + shift``.
 
     Args:
-        x: Tokens (B, N, C); they are left as they are.
+        x: Tokens (B, N, C), not modified.
         size: (h, w) with h·w = N.
         valid: (B, N), or ``None``.
         weight1, weight2: Of the convolutions, (C, 1, 3, 3).
@@ -57,7 +57,7 @@ def _lpi(
     x, valid, weight1, bias1, scale, shift, weight2, bias2, out, height, width, x_b, x_n, valid_b, valid_n,
     MASKED: tl.constexpr, C: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """``ROWS`` x ``COLUMNS`` x ``CHANNELS`` outputs; grid (places on the map, blocks of channels, B)."""
+    """``ROWS`` x ``COLUMNS`` x ``CHANNELS`` outputs; grid (tiles of the map, blocks of channels, B)."""
     strips = tl.cdiv(width, COLUMNS)
     top = tl.program_id(0) // strips * ROWS
     column = tl.program_id(0) % strips * COLUMNS + tl.arange(0, COLUMNS)
@@ -76,7 +76,7 @@ def _lpi(
     bias1, bias2 = _vector(bias1, channel, C), _vector(bias2, channel, C)
     scale, shift = _vector(scale, channel, C), _vector(shift, channel, C)
 
-    # The sums of the output's row above the walk's and of the walk's own, as far as rows seen so far contribute.
+    # Sums of the output rows above the current one and at it, over the rows seen so far.
     zero = tl.zeros((COLUMNS, CHANNELS), tl.float32)
     above, here = zero, zero
     for row in range(top - 1, top + ROWS + 1):
@@ -90,7 +90,7 @@ def _lpi(
         left, middle, right = _add_row(
             left, middle, right, a6, a7, a8, x, valid, row + 1, column, channel, height, width, x_n, valid_n, MASKED, C
         )
-        # The second convolution sees zeros beyond the border and at false tokens, not the shift.
+        # The second convolution sees zeros outside the map and at padding, not the shift.
         left = _between(left, scale, shift, valid, row, column - 1, height, width, valid_n, MASKED)
         middle = _between(middle, scale, shift, valid, row, column, height, width, valid_n, MASKED)
         right = _between(right, scale, shift, valid, row, column + 1, height, width, valid_n, MASKED)
@@ -121,7 +121,7 @@ def _add_row(
 
 @triton.jit
 def _tokens(x, valid, row, column, channel, height, width, x_n, valid_n, MASKED: tl.constexpr, C: tl.constexpr):
-    """(COLUMNS, CHANNELS) of the tokens, zero where there is none."""
+    """Load tokens (COLUMNS, CHANNELS), zero outside the map and at padding."""
     shown = _shown(valid, row, column, height, width, valid_n, MASKED)
     inside = shown[:, None] & (channel < C)[None, :]
     return tl.load(x + (row * width + column)[:, None] * x_n, mask=inside, other=0).to(tl.float32)
@@ -129,14 +129,14 @@ def _tokens(x, valid, row, column, channel, height, width, x_n, valid_n, MASKED:
 
 @triton.jit
 def _between(x, scale, shift, valid, row, column, height, width, valid_n, MASKED: tl.constexpr):
-    """GELU and norm of the first convolution's output, zero where there is no token."""
+    """GELU and norm of the first convolution's output, zero outside the map and at padding."""
     gelu = 0.5 * x * (1 + tl.erf(x * 0.7071067811865476))
     return tl.where(_shown(valid, row, column, height, width, valid_n, MASKED)[:, None], scale * gelu + shift, 0.0)
 
 
 @triton.jit
 def _shown(valid, row, column, height, width, valid_n, MASKED: tl.constexpr):
-    """(COLUMNS,), true where the map has a token that counts."""
+    """(COLUMNS,), true inside the map and outside the padding."""
     shown = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     if MASKED:
         shown &= tl.load(valid + (row * width + column) * valid_n, mask=shown, other=0) != 0
@@ -145,7 +145,7 @@ def _shown(valid, row, column, height, width, valid_n, MASKED: tl.constexpr):
 
 @triton.jit
 def _taps(weight, channel, row, C: tl.constexpr):
-    """One row of every channel's 3x3 taps: 3 x (1, CHANNELS)."""
+    """Load one row of every channel's 3x3 weights: 3 x (1, CHANNELS)."""
     return (
         _vector(weight, channel * 9 + row * 3, C * 9),
         _vector(weight, channel * 9 + row * 3 + 1, C * 9),

@@ -1,7 +1,7 @@
 """XNorm attention in two passes over the tokens: one reads k and v, the other reads q and writes the output.
 
-Between them ``kᵀ v`` is one small matrix per image and head. It is summed in float32, for parts of the tokens at a time
-so that one image fills a GPU, and the parts are added in a fixed order: a result does not vary from run to run.
+Between them ``kᵀ v`` is one small matrix per image and head. It is summed in float32 over parts of the tokens, so that
+one image fills a GPU, and the parts are added in a fixed order, so that results are reproducible.
 """
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from xvit_det.kernels import INTERPRETED, autocast_dtype, on_device_of
 
-_MAX_PARTS = 64  # of the tokens of an image, each summed by itself
-# Numbers in a tile. They decide what shared memory and registers a program takes.
+_MAX_PARTS = 64  # of an image's tokens, each with its own sum
+# Elements of a tile, which decide the shared memory and registers of a program.
 _TOKENS_TILE = 4096
 _PARTS_TILE = 8192
 
@@ -28,7 +28,7 @@ def xnorm_attention(
     dtype = autocast_dtype(q)
     q, k, v = (_with_dense_rows(x.to(dtype)) for x in (q, k, v))
     (b, h, m, c), n = q.shape, k.shape[2]
-    width = max(16, triton.next_power_of_2(c))  # of a tile, at least what a matrix product takes
+    width = max(16, triton.next_power_of_2(c))  # of a tile; tl.dot needs at least 16
     block = min(128, _TOKENS_TILE // width)  # tokens at a time
     steps = (n - 1) // (block * _MAX_PARTS) + 1  # blocks of tokens in a part
     parts = (n - 1) // (block * steps) + 1
@@ -86,7 +86,7 @@ def _normalise_kv(
     SCALED: tl.constexpr, AXIS: tl.constexpr, PARTS: tl.constexpr, H: tl.constexpr, C: tl.constexpr,
     WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """Add the parts of ``kᵀ v``, give its vectors along ``AXIS`` unit length and scale them; grid (H, B)."""
+    """Add the parts of ``kᵀ v``, scale its vectors along ``AXIS`` to unit length times gamma; grid (H, B)."""
     h, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     rows, columns = tl.arange(0, WIDTH)[:, None], tl.arange(0, WIDTH)[None, :]
     inside = (rows < C) & (columns < C)
@@ -121,14 +121,14 @@ def _apply_kv(
 
 @triton.jit
 def _norm(x, AXIS: tl.constexpr):
-    """L2 norms along an axis, but 1 for a vector that is to stay as it is."""
+    """L2 norms along an axis; 1 for vectors too short to normalize."""
     norm = tl.sqrt(tl.sum(x * x, AXIS, keep_dims=True))
     return tl.where(norm > 1e-12, norm, 1.0)
 
 
 @triton.jit
 def _matmul(a, b, WIDEN: tl.constexpr):
-    """In float32; the interpreter does not know products of bfloat16."""
+    """Accumulate in float32; the interpreter has no bfloat16 product."""
     if WIDEN:
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b, input_precision='ieee')

@@ -1,12 +1,15 @@
 """Class attention, after CaiT (arXiv 2103.17239), with XNorm in place of softmax."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from xvit_det.folding import fold_behind, fold_layer_norm
 from xvit_det.functional import merge_heads, split_heads, split_parts
 from xvit_det.layers.affine import Affine
 from xvit_det.layers.feedforward import FeedForward
-from xvit_det.mixers.xnorm import check_heads, xnorm_attention, xnorm_gammas
+from xvit_det.mixers.xnorm import check_heads, fold_gammas, xnorm_attention, xnorm_gammas
 
 
 class ClassAttention(nn.Module):
@@ -32,6 +35,11 @@ class ClassAttention(nn.Module):
         gamma = None if self.gamma_q is None else self.gamma_q * self.gamma_kv
         out = xnorm_attention(q, k, v, gamma, self.kv_axis, valid)
         return self.proj(merge_heads(out))  # (B, H, 1, c) -> (B, 1, C)
+
+    def fold(self) -> 'ClassAttention':
+        """Fold the gammas into the output projection."""
+        fold_gammas(self)
+        return self
 
 
 class ClassAttentionBlock(nn.Module):
@@ -78,3 +86,13 @@ class ClassAttentionBlock(nn.Module):
         both = self.norm1(torch.cat((cls_token, x), dim=1))
         cls_token = cls_token + self.affine1(self.attn(both, valid))
         return cls_token + self.affine2(self.mlp(self.norm2(cls_token)))
+
+    def fold(self) -> 'ClassAttentionBlock':
+        """Fold LayerNorm weights and affines into the linear layers."""
+        mlp: Any = self.mlp  # mypy takes the parts of an nn.Sequential for plain modules
+        self.norm1 = fold_layer_norm(self.norm1, self.attn.q, self.attn.kv)
+        self.norm2 = fold_layer_norm(self.norm2, mlp[0])
+        fold_behind(self.attn.proj, self.affine1.alpha, self.affine1.beta)
+        fold_behind(mlp[2], self.affine2.alpha, self.affine2.beta)
+        self.affine1, self.affine2 = nn.Identity(), nn.Identity()
+        return self

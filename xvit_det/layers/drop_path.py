@@ -29,5 +29,9 @@ class DropPath(nn.Module):
         mask = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(keep) / keep
         return x * mask
 
+    def fold(self) -> nn.Module:
+        """Inference never drops a branch."""
+        return nn.Identity()
+
     def extra_repr(self) -> str:
         return f'rate={self.rate}'

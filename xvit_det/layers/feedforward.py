@@ -19,3 +19,22 @@ class FeedForward(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         return super().forward(x)
+
+    def fold(self) -> 'FusedFeedForward':
+        """Join the first layer and GELU."""
+        return FusedFeedForward(self)
+
+
+class FusedFeedForward(FeedForward):
+    """:class:`FeedForward` for inference, its first layer and GELU in one kernel.
+
+    Args:
+        mlp: The module whose layers it takes over, folded already.
+    """
+
+    def __init__(self, mlp: FeedForward) -> None:
+        nn.Sequential.__init__(self, *mlp)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        return self[2](self[0](x, act='gelu'))

@@ -1,9 +1,12 @@
 """Norms of maps, selected by an OpenMMLab ``norm_cfg``."""
 
+from typing import TypeGuard
+
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from xvit_det.errors import InputError
+from xvit_det.folding import LinearOrConv, fold_behind
 
 _NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm, 'GN': nn.GroupNorm}
 
@@ -32,7 +35,7 @@ def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
     return norm.requires_grad_(requires_grad)
 
 
-def is_constant(norm: nn.Module) -> bool:
+def is_constant(norm: nn.Module) -> TypeGuard[_BatchNorm]:
     """Whether a norm is a fixed scale and shift in evaluation mode, like BatchNorm with running statistics."""
     return isinstance(norm, _BatchNorm) and norm.running_mean is not None
 
@@ -44,3 +47,11 @@ def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
         scale = scale * norm.weight.double()
     shift = -norm.running_mean.double() * scale
     return scale, shift if norm.bias is None else shift + norm.bias.double()
+
+
+def fold_norm(layer: LinearOrConv, norm: nn.Module) -> nn.Module:
+    """Fold a norm into the layer before it if it is constant; returns what takes the norm's place."""
+    if not is_constant(norm):
+        return norm
+    fold_behind(layer, *scale_and_shift(norm))
+    return nn.Identity()

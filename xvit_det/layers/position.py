@@ -1,6 +1,7 @@
 """Position encodings for any image size."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +53,10 @@ class FourierPosition(nn.Module):
         angle = position[..., None] * self.frequencies  # (B, length, f/2)
         return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(2).to(self.proj.weight.dtype)
 
+    def fold(self) -> 'CachedPosition':
+        """Keep the last encoding."""
+        return CachedPosition(self)
+
 
 class LearnedPosition(nn.Module):
     """A learned vector per token of one grid; for other grids the table is resampled bicubically, as a map.
@@ -92,3 +97,30 @@ class LearnedPosition(nn.Module):
             return None
         rows = adapt_rows(weight[0], self.grid, self.num_prefix)
         return None if rows is None else rows[None]
+
+
+class CachedPosition(nn.Module):
+    """A :class:`FourierPosition` for inference, computed anew only when the size or the weights change.
+
+    Args:
+        position: The position encoding to cache.
+    """
+
+    def __init__(self, position: FourierPosition) -> None:
+        super().__init__()
+        self.position = position
+        self._last: Any = (None, None)  # the key of the last encoding, and the encoding
+
+    def forward(self, size: tuple[int, int], extents: Tensor | None = None) -> Tensor:
+        """As :class:`FourierPosition`."""
+        weight, bias = self.position.proj.weight, self.position.proj.bias
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if extents is not None or recorded or weight.is_inference():  # inference tensors have no version
+            return self.position(size, extents)
+        key = (tuple(size), weight._version, bias._version, weight.dtype, weight.device)
+        if self._last[0] != key:
+            self._last = (key, self.position(size))
+        return self._last[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_last': (None, None)}

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from xvit_det.errors import InputError
 from xvit_det.layers.gelu import InplaceGELU
-from xvit_det.layers.norm import build_norm
+from xvit_det.layers.norm import build_norm, fold_norm
 from xvit_det.layers.padding import ImageExtents
 
 
@@ -54,6 +54,15 @@ class FeaturePyramid(nn.Module):
             _pool_inside(level, x, extents, stride) if isinstance(level, nn.MaxPool2d) else level(x)
             for level, x, stride in zip(self.levels, maps, self.in_strides, strict=True)
         )
+
+    def fold(self) -> 'FeaturePyramid':
+        """Fold every norm into the transposed convolution before it."""
+        for level in self.levels:
+            if isinstance(level, nn.Sequential):
+                for index, layer in enumerate(list(level)[:-1]):
+                    if isinstance(layer, nn.ConvTranspose2d):
+                        level[index + 1] = fold_norm(layer, level[index + 1])
+        return self
 
 
 def _upsample(channels: int, factor: int, norm_cfg: dict) -> nn.Module:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import checkpoint as torch_checkpoint
 
+from xvit_det.functional import not_compiled
 from xvit_det.mixers import TokenMixer
 
 
@@ -32,7 +32,7 @@ def _without_side_effects(module: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
-@torch.compiler.disable  # Dynamo cannot trace the context below; the rest of the model still compiles
+@not_compiled  # Dynamo cannot trace the context below; the rest of the model still compiles
 def checkpoint(module: nn.Module, *args: Any) -> Any:
     """``module(*args)``, with activations recomputed in the backward pass instead of stored.
 

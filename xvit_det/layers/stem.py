@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from xvit_det.errors import InputError
 from xvit_det.functional import missing
 from xvit_det.layers.gelu import InplaceGELU
-from xvit_det.layers.norm import build_norm
+from xvit_det.layers.norm import build_norm, fold_norm
 from xvit_det.layers.padding import ImageExtents, zero_padding_
 
 
@@ -56,6 +56,12 @@ class ConvStem(nn.Module):
                 x = zero_padding_(self.act(x), extents, stride=2**level)
             x = norm(conv(x))
         return x
+
+    def fold(self) -> 'ConvStem':
+        """Fold every norm into the convolution before it."""
+        for level, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            self.norms[level] = fold_norm(conv, norm)
+        return self
 
 
 class PatchEmbed(nn.Module):

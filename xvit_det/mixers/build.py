@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from xvit_det.errors import InputError
+from xvit_det.errors import InputError, suggest
 from xvit_det.mixers.base import TokenMixer
 
 
@@ -28,8 +28,8 @@ def build_mixer(mixer: str | Mapping[str, Any], mixers: Mapping[str, type[TokenM
     known = inspect.signature(mixers[name]).parameters
     unknown = sorted(set(options) - set(known))
     if unknown:
-        choices = ', '.join(key for key in known if key not in context) or 'none'
-        raise InputError(f'mixer {name} has no option {", ".join(unknown)}; its options: {choices}')
+        choices = [key for key in known if key not in context]
+        raise InputError(f'mixer {name} has no option {", ".join(unknown)}; {suggest(unknown[0], choices)}')
     if context.get('rotary') is not None and 'rotary' not in known:
         able = ', '.join(key for key, cls in mixers.items() if 'rotary' in inspect.signature(cls).parameters)
         raise InputError(f'mixer {name} does not support rotary positions; these do: {able}')

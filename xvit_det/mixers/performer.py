@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
-from xvit_det.functional import merge_heads, split_heads, widen, without_autocast
+from xvit_det.functional import merge_heads, not_compiled, split_heads, widen, without_autocast
 from xvit_det.mixers.base import TokenMixer, resolve_head_dims
 from xvit_det.mixers.rotary import RotaryPosition
 
@@ -139,7 +139,7 @@ class PerformerAttention(TokenMixer):
         features = orthogonal_features(*self.features.shape, generator)
         self.features = features.to(self.features)  # not in place: a backward pass may still need the old ones
 
-    @torch.compiler.disable  # the count would otherwise be compiled in
+    @not_compiled  # the count would otherwise be compiled in
     def _count_step(self) -> None:
         self.steps += 1
         if self.steps % self.redraw_interval == 0:

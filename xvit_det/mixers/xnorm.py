@@ -3,11 +3,14 @@
 "X-ViT: High Performance Linear Vision Transformer without Softmax" (arXiv 2109.14382), Equations 3 to 5.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from xvit_det import kernels
 from xvit_det.errors import InputError
+from xvit_det.folding import fold_before
 from xvit_det.functional import merge_heads, split_parts, widen
 from xvit_det.mixers.base import TokenMixer
 
@@ -82,6 +85,15 @@ def xnorm_gammas(num_heads: int, gamma: float | None) -> tuple[nn.Parameter | No
     return gamma_q, gamma_kv
 
 
+def fold_gammas(attn: Any) -> None:
+    """Fold the gammas of an attention module into its output projection."""
+    if attn.gamma_q is None:
+        return
+    gamma = attn.gamma_q.double() * attn.gamma_kv.double()  # (1, H, 1, 1), of every channel of a head
+    fold_before(attn.proj, gamma.flatten().repeat_interleave(attn.proj.in_features // attn.num_heads))
+    attn.gamma_q = attn.gamma_kv = None
+
+
 def check_heads(attn_dims: int, num_heads: int, kv_axis: int) -> None:
     """Raise an ``InputError`` unless the width is divisible by the number of heads and the axis is one of the two."""
     if attn_dims % num_heads:
@@ -127,3 +139,8 @@ class XNormAttention(TokenMixer):
         gamma = None if self.gamma_q is None else self.gamma_q * self.gamma_kv
         out = xnorm_attention(q, k, v, gamma, self.kv_axis, valid)
         return self.proj(merge_heads(out))  # (B, H, N, c) -> (B, N, e) -> (B, N, C)
+
+    def fold(self) -> 'XNormAttention':
+        """Fold the gammas into the output projection."""
+        fold_gammas(self)
+        return self

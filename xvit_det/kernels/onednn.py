@@ -1,17 +1,16 @@
-"""Linear layers for inference, with what follows them in the same kernel where the machine has one.
+"""Linear layers for inference that apply activation, bias and residual in the same kernel where the machine can.
 
-On a CPU that is oneDNN's linear layer, the one that TorchInductor uses: activation, bias and residual are applied while
-the product is in the cache, and unlike MKL, which PyTorch's own linear layer calls in float32, it uses the wide vectors
-of all makers' CPUs.
+On a CPU this is oneDNN's linear layer, the one that TorchInductor uses: activation, bias and residual are applied while
+the product is in the cache, and unlike MKL, which PyTorch's own linear layer calls in float32, it uses the wide vector
+instructions of every vendor's CPUs.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xvit_det import kernels
 from xvit_det.functional import gelu_
-from xvit_det.layers import FeedForward
+from xvit_det.kernels import is_exporting
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 _DTYPES = {torch.float32}
@@ -20,36 +19,22 @@ if _HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
 
 
 class OneDNNLinear(nn.Linear):
-    """A linear layer through :func:`linear`.
+    """A linear layer computed by :func:`linear`.
 
     Args:
-        layer: Whose weights it takes over.
+        layer: The layer whose weight and bias it takes over.
     """
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__(layer.in_features, layer.out_features, bias=False, device='meta')
         self.weight, self.bias = layer.weight, layer.bias
 
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
-
-
-class FusedFeedForward(FeedForward):
-    """A perceptron whose first layer and GELU are one.
-
-    Args:
-        mlp: Whose layers it takes over.
-    """
-
-    def __init__(self, mlp: FeedForward) -> None:
-        nn.Sequential.__init__(self, *mlp)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self[2](linear(x, self[0].weight, self[0].bias, act='gelu'))
+    def forward(self, x: Tensor, act: str = 'none') -> Tensor:
+        return linear(x, self.weight, self.bias, act)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, act: str = 'none') -> Tensor:
-    """``x · weightᵀ + bias``: (..., C), (D, C), (D,) -> (..., D), and with ``act='gelu'`` GELU of that."""
+    """``x · weightᵀ + bias``: (..., C), (D, C), (D,) -> (..., D), followed by GELU with ``act='gelu'``."""
     if _use_onednn(x, weight):
         return _onednn(x, weight, bias, act)
     x = F.linear(x, weight, bias)
@@ -57,12 +42,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, act: str = 'none') ->
 
 
 def linear_add(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """``residual + linear(x)``, with a weight (D, C) or one for every image, (B, D, C); (B, N, C) -> (B, N, D)."""
+    """``residual + linear(x)`` with one weight (D, C) or one per image, (B, D, C); x (B, N, C) -> (B, N, D)."""
     shared = weight if weight.ndim == 2 else weight[0] if len(weight) == 1 else None
     if shared is not None and residual.dtype == x.dtype and _use_onednn(x, shared):
         return _onednn(x, shared, bias, residual=residual)
     total = residual + bias
-    if not total.dtype == x.dtype == weight.dtype:  # under autocast, which does not know operations in place
+    if not total.dtype == x.dtype == weight.dtype:  # under autocast, which does not convert in-place operations
         return total + x @ weight.mT
     if shared is None:
         return total.baddbmm_(x, weight.mT)
@@ -82,7 +67,7 @@ def _kernel(x: Tensor, weight: Tensor, bias: Tensor | None, act: str, residual: 
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, act, [], 'none')
 
 
-# TorchInductor has a rule of its own for oneDNN's kernel, which refuses weights that are not constants of the graph.
+# TorchInductor has its own lowering of oneDNN's kernel, which fails on weights that are not constants of the graph.
 _opaque_kernel = torch.library.custom_op('xvit_det::onednn_linear', _kernel, mutates_args=())
 
 
@@ -92,7 +77,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, act: str, residual: Tensor
 
 
 def _use_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Where its kernel is possible and right: it has no gradient, and autocast and other machines do not know it."""
+    """Whether the kernel applies: it has no gradient, does not take part in autocast, and exists on CPUs only."""
     return (
         _HAS_ONEDNN
         and x.device.type == 'cpu'
@@ -100,5 +85,5 @@ def _use_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.dtype in _DTYPES
         and not (torch.is_grad_enabled() and x.requires_grad)
         and not torch.is_autocast_enabled('cpu')
-        and not kernels.is_exporting()
+        and not is_exporting()
     )

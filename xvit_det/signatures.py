@@ -1,0 +1,21 @@
+"""Which arguments a class takes."""
+
+import inspect
+from typing import Any
+
+
+def constructor_arguments(cls: Any) -> set[str] | None:
+    """Names of the arguments of a class or function, where ``**kwargs`` stands for those of the base classes.
+
+    ``None`` if it takes any name, and for ``cls=None``, a class that was not found.
+    """
+    if cls is None:
+        return None
+    names: set[str] = set()
+    functions = [vars(k)['__init__'] for k in cls.__mro__ if '__init__' in vars(k)] if inspect.isclass(cls) else [cls]
+    for function in functions:
+        parameters = inspect.signature(function).parameters.values()
+        names |= {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            return names - {'self'}
+    return None

@@ -10,7 +10,7 @@ fits := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(firstword $(shell for p in python3 python3.12 python3.11 python3.10; do \
 	if $$p -c '$(fits)' 2>/dev/null; then echo $$p; fi; done) python3)
 
-.PHONY: demo test lint setup setup-compiled
+.PHONY: demo test lint docs setup setup-compiled
 
 demo: setup
 	$(ENV)/bin/python -m xvit_det demo
@@ -24,6 +24,10 @@ lint: setup
 	$(ENV)/bin/ruff format --check .
 	$(ENV)/bin/lint-imports --no-logo
 	$(ENV)/bin/mypy
+
+# The site, in site/. The variable silences a note about successors of MkDocs.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(ENV)/bin/mkdocs build --strict
 
 setup:
 	@$(PYTHON) tools/setup_env.py --stack $(STACK)

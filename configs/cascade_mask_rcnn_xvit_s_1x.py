@@ -5,4 +5,4 @@ model = dict(
     backbone=dict(_delete_=True, type='XViT', arch='small', drop_path_rate=0.05, mask_padding=True),
     neck=dict(in_channels=[384] * 4),
 )
-optim_wrapper = dict(_delete_=True, **_base_.adamw)  # the base file's SGD suits ResNets
+optim_wrapper = dict(_delete_=True, **_base_.adamw)  # instead of the base file's SGD, which suits ResNets

@@ -5,7 +5,7 @@ _base_ = [
     '_base_/runtime/mmdet.py',
 ]
 
-# LeViT-256's stages of stride 16 and 32; the pyramid does not use the third, of stride 64.
+# The first two stages of LeViT-256, of stride 16 and 32; the pyramid does not use the third, of stride 64.
 model = dict(
     backbone=dict(_delete_=True, type='LeViX', arch='levit_256', mixer=dict(type='nystrom', landmarks=64)),
     neck=dict(in_channels=[256, 256, 256, 384]),

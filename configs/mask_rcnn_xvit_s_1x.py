@@ -1,4 +1,4 @@
-# Twelve epochs at the fixed size, the usual quick comparison. The paper has no such row.
+# Twelve epochs at a fixed size, for quick comparisons. Not in the paper.
 _base_ = [
     '_base_/models/mask_rcnn_xvit.py',
     'mmdet::_base_/datasets/coco_instance.py',

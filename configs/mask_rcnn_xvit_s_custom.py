@@ -1,11 +1,11 @@
-# Your own data in COCO format. Change the four lines below; nothing else knows how many classes there are.
+# Your own data in COCO format: change the four lines below. Nothing else depends on the number of classes.
 _base_ = 'mask_rcnn_xvit_s_1x.py'
 
 data_root = 'data/mine/'
 classes = ('cat', 'dog')  # spelt and ordered as the files' `categories`; a single one keeps its comma: ('cat',)
 train_file, train_images = 'train.json', 'train/'
 val_file, val_images = 'val.json', 'val/'
-# Start from a detector trained on COCO: layers whose shape depends on the number of classes start anew.
+# A detector trained on COCO to start from; layers whose shape depends on the number of classes start from scratch.
 load_from = None
 
 num_classes = len(classes)

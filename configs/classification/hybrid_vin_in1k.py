@@ -1,5 +1,5 @@
-# The ImageNet model of the "Vision Xformers" code (2023), which has 4 heads of 64 channels although 12 are asked for,
-# and one convolution 16x16 for its stem. The recipe is vin_s_in1k.py's; the code's dropout of 0.5 is left out.
+# The ImageNet model of the "Vision Xformers" code (2023): 4 heads of 64 channels, although it asks for 12, and a single
+# 16x16 convolution as its stem. The recipe is that of vin_s_in1k.py, without the code's dropout of 0.5.
 _base_ = 'vin_s_in1k.py'
 
 model = dict(

@@ -1,4 +1,4 @@
-# The paper has no ImageNet models; the recipe is X-ViT's, DeiT's for 400 epochs.
+# The paper has no ImageNet models. The recipe is X-ViT's: DeiT's, for 400 epochs.
 _base_ = [
     '../_base_/models/xvit_classifier.py',
     '../_base_/datasets/imagenet_224.py',

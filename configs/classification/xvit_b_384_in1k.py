@@ -6,5 +6,5 @@ _base_ = [
 ]
 
 model = dict(backbone=dict(arch='base', drop_path_rate=0.15), head=dict(in_channels=512))
-load_from = 'work_dirs/xvit_b_in1k/epoch_400.pth'  # the model trained at 224 by xvit_b_in1k.py
+load_from = 'work_dirs/xvit_b_in1k/epoch_400.pth'  # trained at 224 with xvit_b_in1k.py
 paper = dict(top1=84.3, source='X-ViT paper, Table 1, X-ViT-B at 384 (not measured here)')

@@ -328,7 +328,7 @@ def test_a_record_as_a_table(capsys):
         '| 224, batch 8 | fp32, fused | 60 | 80% | 160% | 2.10x |',  # 126 / 60: DeiT cannot be fused
     ]
     main(['table', str(REPO / 'benchmarks' / 'cpu' / 'speed.json')])
-    assert capsys.readouterr().out.strip() in (REPO / 'README.md').read_text()
+    assert capsys.readouterr().out.strip() in (REPO / 'docs' / 'speed.md').read_text()
 
 
 def test_a_record_without_plot(tmp_path, capsys):

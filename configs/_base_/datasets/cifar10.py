@@ -1,6 +1,6 @@
-# CIFAR-10 as the "Vision Xformers" code feeds it: no augmentation, values from -1 to 1. Nothing is downloaded:
-# data_root is the folder that holds cifar-10-batches-py/.
-data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=False)  # the files have RGB
+# CIFAR-10 as in the "Vision Xformers" code: no augmentation, values from -1 to 1. Nothing is downloaded: data_root is
+# the folder that holds cifar-10-batches-py/.
+data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=False)  # the files are RGB
 
 train_pipeline = [dict(type='PackInputs')]
 test_pipeline = train_pipeline

@@ -1,7 +1,7 @@
-# COCO with the multi-scale augmentation of DETR, which XCiT's table and so X-ViT's are trained with.
+# COCO with DETR's multi-scale augmentation, as in the tables of XCiT, which X-ViT's compare with.
 _base_ = 'mmdet::_base_/datasets/coco_instance.py'
 
-fixed800_pipeline = _base_.train_pipeline  # 1333x800 and flip: mmdet's own, for the *_fixed800 and *_1x configs
+fixed800_pipeline = _base_.train_pipeline  # mmdet's own, 1333x800 and flip: for the *_fixed800 and *_1x configs
 
 short_sides_480_to_800 = dict(
     type='RandomChoiceResize', scales=[(side, 1333) for side in range(480, 801, 32)], keep_ratio=True
@@ -11,7 +11,7 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='RandomFlip', prob=0.5),
     dict(
-        type='RandomChoice',  # each half of the time
+        type='RandomChoice',  # each with probability 0.5
         transforms=[
             [short_sides_480_to_800],
             [

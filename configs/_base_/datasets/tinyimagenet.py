@@ -1,4 +1,4 @@
-# Tiny ImageNet as the "Vision Xformers" code feeds it: no augmentation, no resizing. data_root is the folder that holds
+# Tiny ImageNet as in the "Vision Xformers" code: no augmentation, no resizing. data_root is the folder that holds
 # tiny-imagenet-200/, as its archive unpacks.
 data_preprocessor = dict(
     num_classes=200,
@@ -7,7 +7,7 @@ data_preprocessor = dict(
     to_rgb=True,
 )
 
-train_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]  # grey pictures are read as colour
+train_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]  # grey images are read as colour
 test_pipeline = train_pipeline
 
 tinyimagenet = dict(type='TinyImageNet', data_root='data/tinyimagenet')

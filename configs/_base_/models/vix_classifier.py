@@ -1,4 +1,4 @@
-# Every model of the "Vision Xformers" tables: layers start as PyTorch makes them. The data set's vix_*.py adds the
+# All models of the "Vision Xformers" tables, with PyTorch's default initialisation. The dataset's vix_*.py sets the
 # image size and the number of classes, each config its mixer.
 model = dict(
     type='ImageClassifier',

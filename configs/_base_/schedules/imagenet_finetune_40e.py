@@ -1,4 +1,4 @@
-# A tenth of the time of the training at 224, at the small constant learning rate of DeiT's fine-tuning at 384.
+# A tenth of the epochs at 224, with the small constant learning rate of DeiT's fine-tuning at 384.
 _base_ = 'imagenet_400e.py'
 
 optim_wrapper = dict(optimizer=dict(lr=5e-6, weight_decay=1e-8))

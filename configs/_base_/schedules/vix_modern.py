@@ -1,5 +1,5 @@
-# What the "Vision Xformers" recipe leaves out: augmentation, warm-up and a cosine schedule, mixed precision on a GPU. A
-# config beside the others takes it in these lines (bases of one config may not set the same keys, hence `modern`):
+# What the "Vision Xformers" recipe lacks: augmentation, warm-up with a cosine schedule, mixed precision on a GPU. A
+# config in configs/classification/vix/ uses it with these lines (two bases may not set the same keys, hence `modern`):
 #
 #   _base_ = ['hybrid_vin_cifar10.py', '../../_base_/schedules/vix_modern.py']
 #   train_dataloader = dict(dataset=dict(pipeline=[*_base_.train_pipeline[:-1], *_base_.modern.augmentation]))
@@ -7,7 +7,7 @@
 #   param_scheduler = _base_.modern.param_scheduler
 #   train_cfg = _base_.modern.train_cfg
 modern = dict(
-    augmentation=[  # in place of the pipeline's last step; fits any image size
+    augmentation=[  # replaces the pipeline's last step; for any image size
         dict(type='RandomFlip', prob=0.5, direction='horizontal'),
         dict(
             type='RandAugment',

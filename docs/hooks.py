@@ -1,0 +1,25 @@
+"""What the site shows although it stands outside docs/: the benchmarks' pictures and CONTRIBUTING.md."""
+
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    files.append(File.generated(config, 'contributing.md', abs_src_path=str(REPO / 'CONTRIBUTING.md')))
+    for picture in REPO.glob('benchmarks/*/*.png'):
+        files.append(File.generated(config, str(picture.relative_to(REPO)), abs_src_path=str(picture)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    return markdown.replace('](../benchmarks/', '](benchmarks/')
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Docstrings mark names as Sphinx does."""
+    return re.sub(r':(class|func|meth|mod|attr):(?=<code>)', '', html)

@@ -1,0 +1,253 @@
+"""Every command and every piece of Python in README and docs is executed, as it stands there, on small data."""
+
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch.distributed.elastic.utils.distributed import get_free_port
+
+import xvit_det
+from xvit_det import cli
+
+REPO = Path(__file__).resolve().parents[2]
+PAGES = {path: path.read_text() for path in (REPO / 'README.md', *sorted((REPO / 'docs').glob('*.md')))}
+
+# Two images, one epoch, no processes for loading: the command stays what it is, its work gets small.
+SHORT = (
+    '--cfg-options train_cfg.max_epochs=1 train_dataloader.dataset.indices=2 '
+    'train_dataloader.num_workers=0 val_dataloader.num_workers=0'
+)
+SCALE = 'scale="(128,96)"'
+SMALL_TEST = f'test_dataloader.num_workers=0 test_dataloader.dataset.pipeline.1.{SCALE}'
+FIXED = f'train_dataloader.dataset.pipeline.2.{SCALE} val_dataloader.dataset.pipeline.1.{SCALE}'
+# The two ways of multi-scale training, each to one small size.
+MULTISCALE = f'val_dataloader.dataset.pipeline.1.{SCALE} ' + ' '.join(
+    f'train_dataloader.dataset.pipeline.3.transforms.{step}.scales="[(128,96)]"' for step in ('0.0', '1.0', '1.2')
+)
+TINY = 'model.backbone.arch=tiny model.neck.in_channels="[192,192,192,192]"'
+
+# Every command belongs to one of these; the tests below take them by name.
+KINDS = {
+    'make': r'make ',
+    'detection': r'python tools/(train|test)\.py configs/mask_rcnn_xvit_s_3x\.py',
+    'custom': r'python tools/train\.py configs/mask_rcnn_xvit_s_custom\.py',
+    'cifar': r'python tools/(train|test)\.py \S+_cifar10\.py',
+    'tiny_imagenet': r'python tools/train\.py \S+_tinyimagenet\.py',
+    'machines': r'(NNODES=2 .*)?tools/dist_train\.sh',
+    'slurm': r'GPUS=16 tools/slurm_train\.sh',
+    'models': r'xvit-det (models|env)',
+    'shapes': r'xvit-det shapes',
+    'record': r'python tools/benchmark\.py (table|plot) speed\.json',
+    # These take minutes. Their options are checked; what they do is tested in tests/test_benchmark/ and beside it.
+    'long': r'python (tools/benchmark\.py (speed|memory|scaling|detector|loader)|benchmarks/\w+\.py)',
+}
+NOT_RUN = {
+    r"pip install '\.\[(onedl|openmmlab)\]'": 'it would change the environment that the tests run in',
+    r'python tools/paper_tables\.py': 'tests/test_analysis/test_paper_tables.py runs it',
+}
+
+pytestmark = pytest.mark.heavy
+
+
+def blocks(language: str) -> list[str]:
+    """The distinct code blocks of a language on all pages."""
+    found = [re.findall(rf'^```{language}\n(.*?)^```', page, re.MULTILINE | re.DOTALL) for page in PAGES.values()]
+    return list(dict.fromkeys(sum(found, [])))
+
+
+def all_commands() -> list[str]:
+    lines = [line.split('  #')[0].strip() for block in blocks('bash') for line in block.splitlines()]
+    return list(dict.fromkeys(filter(None, lines)))
+
+
+def commands(kind: str) -> list[str]:
+    return [command for command in all_commands() if re.match(KINDS[kind], command)]
+
+
+@pytest.fixture
+def clone(tmp_path, draw_coco, monkeypatch) -> Path:
+    """A folder that looks like the clone, with COCO in it: a few images with COCO's 80 class names."""
+    from mmdet.datasets import CocoDataset
+
+    for name in ('configs', 'tools', 'xvit_det', 'benchmarks', 'Makefile'):
+        (tmp_path / name).symlink_to(REPO / name)
+    coco = draw_coco(tmp_path / 'data' / 'coco', CocoDataset.METAINFO['classes'])
+    for split in ('train', 'val'):
+        (coco / split).rename(coco / f'{split}2017')
+        (coco / 'annotations' / f'{split}.json').rename(coco / 'annotations' / f'instances_{split}2017.json')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(command: str) -> None:
+    """Run `python tools/NAME.py …` or `xvit-det NAME …` in this process."""
+    words = shlex.split(command)
+    first, *rest = words[1:]
+    name = Path(first).stem.replace('_', '-') if words[0] == 'python' else first
+    with pytest.raises(SystemExit) as done:
+        cli.main([name, *rest])
+    assert not done.value.code, command
+
+
+def shell(command: str, cwd: Path, **variables: str) -> subprocess.Popen:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    environment = os.environ | dict(PATH=path, PYTHON=sys.executable) | variables
+    return subprocess.Popen(
+        command, shell=True, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def succeed(*processes: subprocess.Popen) -> str:
+    outputs = [process.communicate()[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, f'{process.args}\n{output}'
+    return '\n'.join(outputs)
+
+
+@pytest.mark.parametrize('command', all_commands())
+def test_no_command_is_forgotten(command):
+    assert len([pattern for pattern in [*KINDS.values(), *NOT_RUN] if re.match(pattern, command)]) == 1
+
+
+def test_make_knows_its_targets(clone):
+    inline = {found for page in PAGES.values() for found in re.findall(r'`(make [^`…]+)`', page)}
+    assert {'make demo', 'make test', 'make docs'} <= inline | {*commands('make')}
+    for command in {*commands('make'), *inline}:
+        succeed(shell(f'{command} --dry-run', clone))
+
+
+def test_training_and_testing(clone):
+    train, test = commands('detection')
+    succeed(shell(f'{train} {SHORT} {MULTISCALE}', clone))
+    checkpoint = clone / shlex.split(test)[3]
+    shutil.move(checkpoint.with_name('epoch_1.pth'), checkpoint)
+    output = succeed(shell(f'{test} --cfg-options {SMALL_TEST}', clone))
+    assert '451 of 451 weights matched' in output
+    assert '44.6' in output or 'found nothing' in output  # a table, unless two steps of training taught nothing yet
+
+
+def test_training_on_your_own_data(clone, draw_coco):
+    shutil.rmtree(clone / 'data')
+    folder = draw_coco(clone / 'data' / 'mine', ('cat', 'dog'))
+    for split in ('train', 'val'):
+        (folder / 'annotations' / f'{split}.json').rename(folder / f'{split}.json')
+    (command,) = commands('custom')
+    call(f'{command} {SHORT} {TINY} {FIXED}')
+    (lines,) = [block for block in blocks('text') if 'train_file' in block]
+    assert lines in (REPO / 'configs' / 'mask_rcnn_xvit_s_custom.py').read_text()
+
+
+def test_training_and_testing_on_cifar(clone, cifar_folder, capfd):
+    cifar_folder.rename(clone / 'data' / 'cifar10')
+    train, test = commands('cifar')
+    call(f'{train} {SHORT}')
+    checkpoint = Path(shlex.split(test)[3])
+    checkpoint.with_name('epoch_1.pth').rename(checkpoint)
+    call(f'{test} --cfg-options test_dataloader.num_workers=0')
+    assert '98.4' in capfd.readouterr().out  # the paper's top-5
+
+
+def test_training_on_tiny_imagenet(clone, tiny_imagenet_folder, capfd):
+    tiny_imagenet_folder.rename(clone / 'data' / 'tinyimagenet')
+    (command,) = commands('tiny_imagenet')
+    call(f'{command} {SHORT}')
+    assert 'accuracy/top1' in capfd.readouterr().out
+
+
+def test_several_machines(clone):
+    """Two machines are two local processes; one machine with several is in test_distributed.py."""
+    one_machine, two_machines = commands('machines')
+    assert '--nproc-per-node 8 ' in succeed(shell(one_machine, clone, PYTHON='echo'))
+    local = two_machines.replace('10.0.0.1', '127.0.0.1').replace(' 8 ', ' 1 ') + f' {SHORT} {TINY} {MULTISCALE}'
+    other = local.replace('NODE_RANK=0', 'NODE_RANK=1') + ' --work-dir work_dirs/other'
+    variables = dict(PORT=str(get_free_port()), OMP_NUM_THREADS='1')
+    succeed(shell(local, clone, **variables), shell(other, clone, **variables))
+
+
+def test_slurm(clone):
+    """Without a cluster: a stand-in for srun shows what it would start."""
+    (clone / 'srun').write_text('#!/bin/sh\necho "$@"\n')
+    (clone / 'srun').chmod(0o755)
+    (command,) = commands('slurm')
+    path = os.pathsep.join([str(clone), str(Path(sys.executable).parent), os.environ['PATH']])
+    output = succeed(shell(command, clone, PATH=path))
+    assert '--ntasks 16' in output and '--partition PARTITION' in output
+    assert 'train.py configs/mask_rcnn_xvit_s_3x.py --launcher slurm --data-root data/coco' in output
+
+
+@pytest.mark.parametrize('command', commands('models'))
+def test_models_and_environment(command, capsys):
+    call(command)
+    out = capsys.readouterr().out
+    assert ('mask_rcnn_' in out) == ('models' in command) and ('features' in out) == ('env' in command)
+
+
+def test_shapes(clone):
+    (command,) = commands('shapes')
+    call(command.replace('1000', '2') + ' --val-images 1 --size 64')
+    assert len([*(clone / 'data' / 'shapes' / 'train2017').iterdir()]) == 2
+
+
+def test_table_and_plot_of_a_record(clone, capsys):
+    shutil.copy(REPO / 'benchmarks' / 'cpu' / 'speed.json', clone)
+    for command in commands('record'):
+        call(command)
+    assert '| fp32, fused |' in capsys.readouterr().out and (clone / 'speed.png').is_file()
+
+
+@pytest.mark.parametrize('command', commands('long'))
+def test_options_of_what_takes_long(command, monkeypatch, capsys):
+    words = shlex.split(command)[1:]
+    program = [words[0], *(word for word in words[1:2] if 'tools/' in words[0]), '--help']
+    monkeypatch.setattr(sys, 'argv', program)
+    monkeypatch.setattr(sys, 'path', [*sys.path])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_path(str(REPO / words[0]), run_name='__main__')
+    assert not done.value.code
+    known = set(re.findall(r'--[a-z][\w-]*', capsys.readouterr().out))
+    assert {word for word in words if word.startswith('--')} <= known
+
+
+@pytest.mark.parametrize('code', blocks('python'))
+def test_python(code, clone):
+    if '_base_' in code:
+        (clone / 'mine.py').write_text(code)
+        backbone = xvit_det.create_model('mine.py').backbone
+        assert f"type='{type(backbone).__name__}'" in code
+    elif code.startswith('init_cfg'):
+        namespace: dict = {}
+        exec(code, namespace)
+        xvit_det.XViT(arch='tiny', init_cfg=namespace['init_cfg'])
+    else:
+        exec(compile(code, 'docs', 'exec'), {})
+
+
+def test_what_the_text_names_exists():
+    names, files = set(), set()
+    for path, page in PAGES.items():
+        for target in re.findall(r'\]\(([^)#]+)[^)]*\)', page):
+            assert target in ('contributing.md',) or (path.parent / target).exists(), (path.name, target)
+        names |= {*re.findall(r'`(mask_rcnn_\w+[a-z0-9]|\w+_(?:in1k|cifar10|tinyimagenet))`', page)}
+        files |= {*re.findall(r'`((?:xvit_det|configs|tools|benchmarks|requirements)/[\w./]+)`', page)}
+        for name, file in re.findall(r'`(\w+)` in `(xvit_det/[\w./]+)`', page):
+            assert re.search(rf'^(class|def) {name}\b', (REPO / file).read_text(), re.MULTILINE), (name, file)
+    assert names <= set(xvit_det.list_models())
+    assert not [file for file in files if not (REPO / file).exists()]
+
+
+def test_readme_is_short():
+    assert len((REPO / 'README.md').read_text().splitlines()) <= 200
+
+
+def test_the_site_builds_and_needs_no_network(tmp_path):
+    command = f'{sys.executable} -m mkdocs build --quiet --strict --site-dir {tmp_path}'
+    succeed(shell(command, REPO, NO_MKDOCS_2_WARNING='1'))
+    for page in tmp_path.glob('*.html'):
+        assert not re.findall(r'<(?:script|link|img)[^>]* (?:src|href)="(?:https?:)?//[^"]+', page.read_text())
+    assert (tmp_path / 'benchmarks' / 'cpu' / 'speed.png').is_file()

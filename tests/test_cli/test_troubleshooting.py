@@ -1,0 +1,122 @@
+"""The error messages that docs/troubleshooting.md quotes are those that the mistakes raise."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import xvit_det
+from xvit_det import ViX, XViT
+from xvit_det.cli.test import main as evaluate
+from xvit_det.cli.train import main as train
+
+PAGE = (Path(__file__).resolve().parents[2] / 'docs' / 'troubleshooting.md').read_text()
+# Heading: the message below it, white space made single.
+QUOTED = {
+    heading: ' '.join(message.split())
+    for heading, message in re.findall(r'^## (.+?)\n.*?^```text\n(.*?)^```', PAGE, flags=re.MULTILINE | re.DOTALL)
+}
+CUSTOM = 'mask_rcnn_xvit_s_custom'
+CLASSES = [f'{split}_dataloader.dataset.metainfo.classes=[square,bar]' for split in ('train', 'val', 'test')]
+
+
+@pytest.fixture
+def mine(tmp_path, draw_coco, monkeypatch) -> Path:
+    """A folder with data/mine/ as configs/mask_rcnn_xvit_s_custom.py expects it, of the classes square and bar."""
+    folder = draw_coco(tmp_path / 'data' / 'mine')
+    for split in ('train', 'val'):
+        (folder / 'annotations' / f'{split}.json').rename(folder / f'{split}.json')
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def of_a_command(run: Callable[[list[str]], None], *argv: str) -> Callable[..., str]:
+    def message(capsys: pytest.CaptureFixture) -> str:
+        with pytest.raises(SystemExit):
+            run(list(argv))
+        return capsys.readouterr().err
+
+    return message
+
+
+def of(error: type[Exception], provoke: Callable[[], object]) -> Callable[..., str]:
+    def message(capsys: pytest.CaptureFixture) -> str:
+        with pytest.raises(error) as raised:
+            provoke()
+        return f'{error.__name__}: {raised.value}'
+
+    return message
+
+
+def load_other_weights() -> None:
+    torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(1)}), 'resnet50.pth')
+    XViT(arch='tiny', init_cfg=dict(type='Pretrained', checkpoint='resnet50.pth')).init_weights()
+
+
+def load_after_fusing() -> None:
+    backbone = XViT(arch='tiny').eval()
+    weights = backbone.state_dict()
+    backbone.fuse().load_state_dict(weights)
+
+
+def forget_the_neck() -> None:
+    config = "_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'\n"
+    Path('c.py').write_text(config + "model = dict(backbone=dict(_delete_=True, type='XViT', arch='small'))")
+    xvit_det.create_model('c.py')(torch.zeros(1, 3, 256, 256))
+
+
+def call_a_compiled_op() -> None:
+    import mmcv._ext
+    from mmcv.ops import border_align
+
+    if not mmcv._ext.get_compiler_version().startswith('none'):
+        pytest.skip('this mmcv has its compiled ops')
+    border_align(torch.zeros(1, 8, 4, 4), torch.zeros(1, 16, 4), 1)
+
+
+MISTAKES = {
+    'The data is not there': of_a_command(train, 'mask_rcnn_xvit_s_3x'),
+    'Class names do not match': of_a_command(train, CUSTOM),
+    'The number of classes does not match': of_a_command(
+        train, CUSTOM, '--cfg-options', *CLASSES, 'model.roi_head.bbox_head.num_classes=80'
+    ),
+    'An option changes nothing': of_a_command(
+        train, 'mask_rcnn_xvit_s_3x', '--cfg-options', 'optim_wraper.optimizer.lr=1e-5'
+    ),
+    'A checkpoint of another model': of_a_command(
+        evaluate, CUSTOM, 'resnet50.pth', '--cfg-options', *CLASSES, 'test_dataloader.num_workers=0'
+    ),
+    'Pretrained weights of another model': of(xvit_det.InputError, load_other_weights),
+    'The neck expects other channels': of(RuntimeError, forget_the_neck),
+    'Too few tokens for the landmarks': of(
+        xvit_det.InputError, lambda: ViX(arch='tiny', mixer='nystrom')(torch.zeros(1, 3, 96, 96))
+    ),
+    'A mixer that is bound to one grid': of(
+        xvit_det.InputError, lambda: ViX(arch='tiny', mixer='mlp')(torch.zeros(1, 3, 256, 256))
+    ),
+    'Weights and fuse()': of(xvit_det.InputError, load_after_fusing),
+    'An op that exists only compiled': of(NotImplementedError, call_a_compiled_op),
+}
+
+
+@pytest.mark.parametrize('heading', MISTAKES)
+def test_message(heading, mine, capsys):
+    if heading == 'A checkpoint of another model':
+        torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(1)}), 'resnet50.pth')
+    message = ' '.join(MISTAKES[heading](capsys).split())
+    assert QUOTED[heading] in message
+
+
+def test_messages_that_need_another_environment():
+    assert QUOTED['No OpenMMLab'] in f'ModuleNotFoundError: {xvit_det.NO_MMENGINE}'
+    from mmdet.registry import MODELS
+
+    with pytest.raises(KeyError) as raised:
+        MODELS.build(dict(type='XVit'))
+    assert QUOTED['XViT is not in the registry'] in f'KeyError: {raised.value}'.replace('XVit', 'XViT')
+
+
+def test_every_quotation_is_checked():
+    assert set(QUOTED) == {*MISTAKES, 'No OpenMMLab', 'XViT is not in the registry'}

@@ -1,0 +1,234 @@
+"""Write what is derived from configs and records: the metafiles, and the tables in README.md and docs/.
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is one of ``TABLES`` below.
+"""
+
+import argparse
+import functools
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import mmengine.config.utils
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
+
+from xvit_det import list_models
+from xvit_det.analysis.model_index import metafiles
+from xvit_det.analysis.models import model_row
+from xvit_det.analysis.paper_tables import rows as paper_rows
+from xvit_det.analysis.paper_tables import to_markdown
+from xvit_det.benchmark.table import markdown as speed_markdown
+from xvit_det.hub import find_config
+
+REPO = Path(__file__).resolve().parents[1]
+RECORDS = REPO / 'benchmarks' / 'cpu'
+REGION = re.compile(r'(<!-- table: (\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
+SIZES = {'tiny': 't', 'small': 's', 'medium': 'm', 'base': 'b'}
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]], texts: int = 1) -> str:
+    """A Markdown table whose first ``texts`` columns are text and whose others are numbers."""
+    lines = ['| ' + ' | '.join(titles) + ' |', '|' + '-|' * texts + '-:|' * (len(titles) - texts)]
+    lines += ['| ' + ' | '.join(map(str, row)) + ' |' for row in rows]
+    return '\n'.join(lines) + '\n'
+
+
+@functools.cache
+def config(name: str) -> Config:
+    return Config.fromfile(find_config(name))
+
+
+row_of = functools.cache(model_row)
+
+
+def record(name: str) -> dict:
+    return json.loads((RECORDS / f'{name}.json').read_text())
+
+
+def gmacs(name: str) -> str:
+    return f'{row_of(name).macs / 1e9:.{1 if row_of(name).macs > 4e10 else 2}f}'
+
+
+def xvit() -> str:
+    """The four sizes, each in its classifier and in its detector."""
+    titles = ['', 'parameters, 1000 classes', 'GMAC at 224', 'detection backbone', 'GMAC at 800x1344']
+    titles += ['Mask R-CNN, 80 classes', "ImageNet top-1, paper's", "COCO box / mask AP, paper's", 'config']
+    rows = []
+    for letter in SIZES.values():
+        classifier, detector = f'xvit_{letter}_in1k', f'mask_rcnn_xvit_{letter}_3x'
+        coco = config(detector).get('paper') or {}
+        rows.append(
+            (
+                f'X-ViT-{letter.upper()}',
+                f'{row_of(classifier).parameters:,}',
+                gmacs(classifier),
+                f'{row_of(detector).backbone_parameters:,}',
+                gmacs(detector),
+                f'{row_of(detector).parameters:,}',
+                config(classifier).paper.top1,
+                f'{coco.bbox_mAP} / {coco.segm_mAP}' if coco else '–',
+                f'`{detector}`',
+            )
+        )
+    return table(titles, rows)
+
+
+def configs(pattern: str, keep: Callable[[str], bool] = lambda name: True) -> str:
+    """Every config whose name matches: what it builds and costs."""
+    titles = ['config', 'backbone', 'epochs', 'parameters', 'of the backbone', 'GMAC of the backbone', 'at']
+    rows = []
+    for name in filter(keep, list_models(pattern)):
+        row, part = row_of(name), config(name).model.backbone
+        arch = part.arch if isinstance(part.arch, str) else 'its own'
+        mixer = part.get('mixer', '')
+        mixer = f', {mixer if isinstance(mixer, str) else mixer.type}' if mixer else ''
+        size = 'x'.join(map(str, row.size)) if len(set(row.size)) > 1 else row.size[0]
+        total = '–' if name.startswith('dino') else f'{row.parameters:,}'  # the two OpenMMLab families' DINOs differ
+        epochs = config(name).train_cfg.max_epochs
+        cells = (f'`{name}`', f'{part.type} {arch}{mixer}', epochs, total, f'{row.backbone_parameters:,}')
+        rows.append((*cells, gmacs(name), size))
+    return table(titles, rows, texts=2)
+
+
+def vix_detection() -> str:
+    """The detectors around a ViX, LeViX, CCX, CvX or PiX."""
+    titles = ['config', 'backbone', 'strides of the blocks', 'GMAC at 800x1344', 'parameters', 'Mask R-CNN, 80 classes']
+    rows = []
+    for name in list_models('mask_rcnn_*_3x'):
+        part = config(name).model.backbone
+        if part.type == 'XViT':
+            continue
+        with torch.device('meta'):
+            taps = MODELS.build({**part}).out_indices  # those of the pyramid
+            plain = MODELS.build({**part, 'out_type': 'featmap', 'out_indices': taps})
+        mixer = part.mixer if isinstance(part.mixer, str) else part.mixer.type
+        stem = f', {part.stem} stem' if 'stem' in part else ''
+        blocks = f'{part.type} {part.arch}, {mixer}{stem}'
+        strides = ', '.join(map(str, sorted(set(plain.out_strides))))
+        row = row_of(name)
+        rows.append((f'`{name}`', blocks, strides, gmacs(name), f'{row.backbone_parameters:,}', f'{row.parameters:,}'))
+    return table(titles, rows, texts=3)
+
+
+def speed_summary() -> str:
+    """Plain fp32 inference beside the peers', and the time after fuse()."""
+    rows = {(r['model'], r['size'], r['mode']): r for r in record('speed')['rows'] if r['dtype'] == 'fp32'}
+    sizes = sorted({size for _, size, mode in rows if mode == 'eager'}, key=lambda size: int(size.split('x')[0]))
+    peers = {'xcit_s12': 'XCiT-S12/16', 'deit_s': 'DeiT-S', 'swin_t': 'Swin-T'}
+    titles = ['images', 'X-ViT-S, ms', *(f'{name} takes' for name in peers.values()), 'X-ViT-S after `fuse()`, ms']
+    lines = []
+    for size in sizes:
+        ours = rows['xvit_s', size, 'eager']
+        ratios = [f'{rows[peer, size, "eager"]["ratio_to_first"]:.2f}x' for peer in peers]
+        fused = f'{rows["xvit_s", size, "fused"]["ms"]:.0f}'
+        lines.append((f'{size}, batch {ours["batch"]}', f'{ours["ms"]:.0f}', *ratios, fused))
+    return table(titles, lines)
+
+
+def memory() -> str:
+    """Peak memory of a training step."""
+    rows = {(row['model'], row['with_cp']): row for row in record('memory')['rows']}
+    names = {'xvit_s': 'X-ViT-S', 'xcit_s12': 'XCiT-S12/16', 'swin_t': 'Swin-T', 'deit_s': 'DeiT-S'}
+
+    def cell(key: tuple[str, bool]) -> str:
+        return f'{rows[key]["peak_mib"] / 1024:.2f}' if key in rows else 'no such option'
+
+    lines = [
+        (title, *(cell((model, with_cp)) for model in names))
+        for title, with_cp in (('plain', False), ('`with_cp=True`', True))
+    ]
+    return table(['GiB', *names.values()], lines)
+
+
+def detector() -> str:
+    """Where the time of Mask R-CNN's steps goes."""
+    rows = record('detector')['rows']
+    parts = list(dict.fromkeys(row['part'] for row in rows))
+    parts = [part for part in parts if part != 'total'] + ['total']
+    cells = {(row['phase'], row['part']): f'{row["ms"]:.0f} ({row["share"]:.0%})' for row in rows}
+    lines = [(part, *(cells.get((phase, part), '–') for phase in ('training', 'test'))) for part in parts]
+    return table(['part', 'training step, ms', 'test step, ms'], lines)
+
+
+def mixers() -> str:
+    """Our mixers beside the packages that compute the same."""
+    titles = ['mixer', 'tokens', 'mode', 'ours, ms', 'theirs, ms', 'theirs / ours', 'ours, MiB', 'theirs, MiB']
+    numbers = {'our_ms': '.1f', 'their_ms': '.1f', 'speed_ratio': '.2f', 'our_mib': '.0f', 'their_mib': '.0f'}
+    rows = [
+        (row['mixer'], row['tokens'], row['mode'], *(f'{row[key]:{digits}}' for key, digits in numbers.items()))
+        for row in record('mixers')['rows']
+    ]
+    return table(titles, rows, texts=3)
+
+
+def training_memory() -> str:
+    """Memory of the models of Table 1, measured and as the paper prints it."""
+    rows = record('training_memory')['rows']
+    plain, hybrid = ([r for r in rows if r['model'].startswith('Hybrid') is flag] for flag in (False, True))
+    lines = []
+    for source, key, digits in (
+        ('CPU, batch 8', 'gb', 2),
+        ("the paper's: GPU, batch 64", 'paper_gb_batch64', 1),
+    ):
+        for kind, group in (('plain', plain), ('hybrid', hybrid)):
+            cells = ['–' if row[key] is None else f'{row[key]:.{digits}f}' for row in group]
+            lines.append((f'{kind}, {source}', *cells))
+    return table(['GB', *(row['model'] for row in plain)], lines)
+
+
+def learn_cifar10() -> str:
+    """Accuracy after so many epochs on a part of CIFAR-10."""
+    names = {'vit': 'ViT', 'hybrid_vip_eps': 'hybrid ViP, `eps=1e-9`', 'hybrid_vin': 'hybrid ViN'}
+    epochs = (1, 5, 10, 20)
+    lines = []
+    for key, name in names.items():
+        history = {row['epoch']: row for row in record('learn_cifar10')['rows'] if row['model'] == key}
+        paper = config(f'{key.removesuffix("_eps")}_cifar10').paper.top1
+        cells = [history[epoch]['top1'] for epoch in epochs]
+        lines.append((name, *cells, f'{history[epochs[-1]]["cpu_seconds"] / 60:.0f}', paper))
+    return table(['', *(f'epoch {epoch}' for epoch in epochs), 'CPU minutes', 'the paper, 50,000 images'], lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    'xvit': xvit,
+    'xvit_configs': lambda: configs('*xvit_*', lambda name: name not in ('mask_rcnn_xvit_shapes',)),
+    'vix_in1k': lambda: configs('*_in1k', lambda name: not name.startswith('xvit')),
+    'vix_detection': vix_detection,
+    'vix_tables': lambda: to_markdown(paper_rows()),
+    'speed_summary': speed_summary,
+    'speed': lambda: speed_markdown(record('speed')) + '\n',
+    'memory': memory,
+    'detector': detector,
+    'mixers': mixers,
+    'training_memory': training_memory,
+    'learn_cifar10': learn_cifar10,
+}
+
+
+def generated() -> dict[Path, str]:
+    """Every file that holds something generated, and the text it should have."""
+    texts = {REPO / 'configs' / path: text for path, text in metafiles().items()}
+    made = functools.cache(lambda name: TABLES[name]())
+    for page in (REPO / 'README.md', *sorted((REPO / 'docs').glob('*.md'))):
+        texts[page] = REGION.sub(lambda found: found[1] + made(found[2]) + found[3], page.read_text())
+    return texts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    # Each `_base_ = 'mmpretrain::…'` reads that package's whole model index again: most of the time of a config.
+    mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
+    MMLogger.get_current_instance().setLevel('WARNING')
+    for path, text in generated().items():
+        if path.read_text() != text:
+            path.write_text(text)
+            print(f'written: {path.relative_to(REPO)}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,78 @@
+"""The metafiles of the model index (what `mim` and the model zoo read), made from the configs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from mmengine.config import Config
+
+from xvit_det.analysis.counts import count_macs, count_parameters
+from xvit_det.analysis.models import build_shapes, input_size
+from xvit_det.hub import config_dir, find_config, list_models
+
+HEADER = """\
+# Written by `python tools/generate.py` from the configs; do not edit. Parameters and FLOPs (multiply-accumulates) are
+# counted on this code. Metrics marked (paper) are the papers' own figures, not measured here. No weights are published.
+"""
+XVIT = dict(
+    Title='X-ViT: High Performance Linear Vision Transformer without Softmax', URL='https://arxiv.org/abs/2109.14382'
+)
+VIX = dict(
+    Title='Vision Xformers: Efficient Attention for Image Classification', URL='https://arxiv.org/abs/2107.02239'
+)
+VIX_FAMILIES = ['ViX', 'LeViX', 'CCX', 'CvX', 'PiX']
+# (scope, whether the backbone is X-ViT): metafile below configs/, name of the collection, architecture, paper
+COLLECTIONS = {
+    ('mmdet', True): ('metafile.yml', 'X-ViT detection', ['X-ViT', 'XNorm Attention', 'FPN'], XVIT),
+    ('mmdet', False): ('metafile.yml', 'ViX detection', [*VIX_FAMILIES, 'FPN'], VIX),
+    ('mmpretrain', True): ('classification/metafile.yml', 'X-ViT classification', ['X-ViT', 'XNorm Attention'], XVIT),
+    ('mmpretrain', False): ('classification/vix/metafile.yml', 'ViX classification', VIX_FAMILIES, VIX),
+}
+NOT_LISTED = ('mask_rcnn_xvit_s_custom', 'mask_rcnn_xvit_shapes')  # for your own data, and for drawn data
+# Its total depends on the OpenMMLab family: OneDL and OpenMMLab build different DINOs.
+WITHOUT_TOTAL = ('dino_xvit_s_12e',)
+DATASETS = {'CIFAR10': 'CIFAR-10', 'TinyImageNet': 'Tiny ImageNet', 'ImageNet': 'ImageNet-1k', 'CocoDataset': 'COCO'}
+# Key of a config's `paper`: task and metric.
+METRICS = {
+    'bbox_mAP': ('Object Detection', 'box AP (paper)'),
+    'segm_mAP': ('Instance Segmentation', 'mask AP (paper)'),
+    'top1': ('Image Classification', 'Top 1 Accuracy (paper)'),
+    'top5': ('Image Classification', 'Top 5 Accuracy (paper)'),
+}
+
+
+def metafiles() -> dict[str, str]:
+    """The text of every metafile, by its path below the folder of the configs."""
+    files: dict[str, dict[str, list]] = {}
+    for path, name, architecture, paper in COLLECTIONS.values():
+        file = files.setdefault(path, dict(Collections=[], Models=[]))
+        file['Collections'].append(dict(Name=name, Metadata=dict(Architecture=[*architecture]), Paper={**paper}))
+    for name in list_models():
+        if name not in NOT_LISTED:
+            cfg = Config.fromfile(find_config(name))
+            path, collection, *_ = COLLECTIONS[cfg.default_scope, cfg.model.backbone.type == 'XViT']
+            files[path]['Models'].append(_entry(name, cfg, collection))
+    return {path: HEADER + yaml.safe_dump(file, sort_keys=False, width=120) for path, file in files.items()}
+
+
+def _entry(name: str, cfg: Config, collection: str) -> dict[str, Any]:
+    dataset = DATASETS[cfg.test_dataloader.dataset.type]
+    metadata: dict[str, Any] = {'Training Data': dataset, 'Epochs': cfg.train_cfg.max_epochs}
+    if name not in WITHOUT_TOTAL:
+        model = build_shapes(cfg)
+        metadata['Parameters'] = count_parameters(model)
+        if cfg.default_scope == 'mmpretrain':
+            metadata['FLOPs'] = count_macs(model, input_size(cfg))
+    config = find_config(name).relative_to(config_dir().parent)
+    entry = {'Name': name, 'In Collection': collection, 'Config': str(config), 'Metadata': metadata}
+    results = list(_results(cfg.get('paper') or {}, dataset))
+    return entry | {'Results': results} if results else entry
+
+
+def _results(paper: dict[str, Any], dataset: str) -> Iterator[dict[str, Any]]:
+    tasks: dict[str, dict[str, float]] = {}
+    for key, (task, metric) in METRICS.items():
+        if key in paper:
+            tasks.setdefault(task, {})[metric] = paper[key]
+    for task, metrics in tasks.items():
+        yield dict(Task=task, Dataset=dataset, Metrics=metrics)

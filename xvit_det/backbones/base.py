@@ -74,6 +74,8 @@ class Backbone(BaseModule, ABC):
 
     out_channels: tuple[int, ...]
     out_strides: tuple[int, ...]
+    init_cfg: Any  # of BaseModule
+    is_init: bool
     # Name prefixes of weights that no classification checkpoint has.
     new_in_detection: ClassVar[tuple[str, ...]] = ('pyramid.',)
 

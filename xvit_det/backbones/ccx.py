@@ -144,5 +144,6 @@ class CCX(StagedBackbone):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for conv in self.entries[0].stem.convs:
-            nn.init.kaiming_normal_(conv.weight)
+        for module in self.entries[0].get_submodule('stem').modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)

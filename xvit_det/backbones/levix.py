@@ -35,7 +35,7 @@ class LinearNorm(nn.Module):
         super().__init__()
         self.linear = nn.Linear(in_dims, out_dims, bias=bias)
         self.norm = build_norm(norm_cfg, out_dims)
-        nn.init.constant_(self.norm.weight, scale)
+        nn.init.constant_(self.norm.get_parameter('weight'), scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C')."""

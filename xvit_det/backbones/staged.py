@@ -145,12 +145,13 @@ class StagedBackbone(Backbone):
                 the mixer can work on.
         """
         self._check_input(x)
-        stage, size, taps = -1, None, []
+        stage, taps = -1, []
+        size: Any = None  # of the map that the tokens form; an image has none
         for index, block in enumerate(self.blocks):
             if self.stage_of[index] != stage:
                 stage = self.stage_of[index]
                 x, size = self.entries[stage](x, size)
-                self._check_grid(block, size, stage)
+                self._check_grid(block.get_submodule('mixer'), size, stage)
             x = checkpoint(block, x, size) if self._recompute else block(x, size)
             if index in self.out_indices:
                 taps.append((x, size))
@@ -244,10 +245,10 @@ class StagedBackbone(Backbone):
                 f'{self.patch_size}'
             )
 
-    def _check_grid(self, block: nn.Module, size: tuple[int, int], stage: int) -> None:
-        if not block.mixer.any_grid and size != self._grid(stage):
+    def _check_grid(self, mixer: nn.Module, size: tuple[int, int], stage: int) -> None:
+        if not mixer.any_grid and size != self._grid(stage):
             able = ', '.join(name for name, cls in self.mixers.items() if cls.any_grid)
             raise InputError(
-                f'{type(block.mixer).__name__} is bound to the {self._grid(stage)} grid of images of {self.img_size}, '
+                f'{type(mixer).__name__} is bound to the {self._grid(stage)} grid of images of {self.img_size}, '
                 f'and these give {size}; mixers that take any size: {able}'
             )

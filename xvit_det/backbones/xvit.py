@@ -6,6 +6,7 @@ found that reproduces all 13 published parameter and operation counts. Its narro
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.registry import MODELS
@@ -165,15 +166,20 @@ class XViT(Backbone):
             init_cfg=init_cfg,
         )
         norm_cfg = norm_cfg or dict(type='BN')
-        layer_scale = settings['layer_scale'] if layer_scale is None else layer_scale
         self.embed_dims = embed_dims
         self.mask_padding = mask_padding
-        attention = dict(attn_dims=settings['attn_dims'], num_heads=settings['num_heads'], kv_axis=kv_axis, gamma=gamma)
-        sizes = dict(hidden_dims=int(settings['mlp_ratio'] * embed_dims), layer_scale=layer_scale)
+        shared: dict[str, Any] = dict(
+            attn_dims=settings['attn_dims'],
+            num_heads=settings['num_heads'],
+            kv_axis=kv_axis,
+            gamma=gamma,
+            hidden_dims=int(settings['mlp_ratio'] * embed_dims),
+            layer_scale=settings['layer_scale'] if layer_scale is None else layer_scale,
+        )
         self.stem = ConvStem(in_channels, embed_dims, STRIDE, norm_cfg)
         self.pos_embed = FourierPosition(embed_dims) if position else None
         self.blocks = nn.ModuleList(
-            XViTBlock(embed_dims, drop_path_rate=drop_path_rate, norm_cfg=norm_cfg, **attention, **sizes)
+            XViTBlock(embed_dims, drop_path_rate=drop_path_rate, norm_cfg=norm_cfg, **shared)
             for _ in range(self.num_blocks)
         )
         if out_type == 'pyramid':
@@ -181,7 +187,7 @@ class XViT(Backbone):
         elif out_type == 'cls_token':
             self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
             self.class_blocks = nn.ModuleList(
-                ClassAttentionBlock(embed_dims, **attention, **sizes) for _ in range(settings['num_class_layers'])
+                ClassAttentionBlock(embed_dims, **shared) for _ in range(settings['num_class_layers'])
             )
         if out_type in ('cls_token', 'avg_featmap'):
             self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
@@ -194,8 +200,10 @@ class XViT(Backbone):
 
     @property
     def layer_groups(self) -> list[list[nn.Module]]:
-        stem = [self.stem] if self.pos_embed is None else [self.stem, self.pos_embed]
-        return [stem, *([block] for block in self.blocks)]
+        groups: list[list[nn.Module]] = [[self.stem], *([block] for block in self.blocks)]
+        if self.pos_embed is not None:
+            groups[0].append(self.pos_embed)
+        return groups
 
     def forward(self, x: Tensor, image_sizes: Tensor | None = None) -> tuple[Tensor, ...]:
         """Compute the features of a batch of images.
@@ -213,11 +221,11 @@ class XViT(Backbone):
         """
         self._check_input(x)
         extents = None
-        if self.mask_padding and image_sizes is None:
-            extents = ImageExtents.from_zeros(x)
-        elif self.mask_padding:
+        if self.mask_padding and image_sizes is not None:
             extents = ImageExtents.given(image_sizes, x)
             x = zero_padding_(x.clone(), extents, stride=1)
+        elif self.mask_padding:
+            extents = ImageExtents.from_zeros(x)
         features = self.stem(x, extents)
         size = features.shape[-2:]
         mask = None if extents is None else extents.mask(size, STRIDE)

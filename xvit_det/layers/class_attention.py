@@ -32,7 +32,7 @@ class ClassAttention(nn.Module):
         """(B, 1 + N, C), the class token first -> (B, 1, C). ``valid``: (B, 1 + N)."""
         q = split_heads(self.q(x[:, :1]), self.num_heads)  # (B, 1, e) -> (B, H, 1, c)
         k, v = split_parts(self.kv(x), self.num_heads, 2)  # 2 x (B, H, 1 + N, c)
-        gamma = None if self.gamma_q is None else self.gamma_q * self.gamma_kv
+        gamma = None if self.gamma_q is None or self.gamma_kv is None else self.gamma_q * self.gamma_kv
         out = xnorm_attention(q, k, v, gamma, self.kv_axis, valid)
         return self.proj(merge_heads(out))  # (B, H, 1, c) -> (B, 1, C)
 
@@ -94,5 +94,6 @@ class ClassAttentionBlock(nn.Module):
         self.norm2 = fold_layer_norm(self.norm2, mlp[0])
         fold_behind(self.attn.proj, self.affine1.alpha, self.affine1.beta)
         fold_behind(mlp[2], self.affine2.alpha, self.affine2.beta)
-        self.affine1, self.affine2 = nn.Identity(), nn.Identity()
+        for name in ('affine1', 'affine2'):
+            setattr(self, name, nn.Identity())
         return self

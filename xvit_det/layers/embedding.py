@@ -22,15 +22,15 @@ class Embedding(nn.Module):
         super().__init__()
         self.stem = stem
         self.pos_embed = position
-        self.cls_token = None
+        self.cls_token: nn.Parameter | None = None
         if cls_dims is not None:
             self.cls_token = nn.Parameter(torch.empty(1, 1, cls_dims).normal_(std=cls_std))
 
     def forward(self, image: Tensor, size: None = None) -> tuple[Tensor, tuple[int, int]]:
         """Image (B, 3, H, W) -> tokens (B, N, C) and the size (h, w) of their map."""
         features = self.stem(image)
-        size = tuple(features.shape[-2:])
+        h, w = features.shape[-2:]
         x = map_to_tokens(features)
         if self.cls_token is not None:
             x = torch.cat((self.cls_token.to(x.dtype).expand(len(x), -1, -1), x), dim=1)
-        return (x if self.pos_embed is None else x + self.pos_embed(size)), size
+        return (x if self.pos_embed is None else x + self.pos_embed((h, w))), (h, w)

@@ -39,10 +39,8 @@ class LocalPatchInteraction(nn.Module):
             from xvit_det.kernels.lpi import local_patch_interaction
 
             scale, shift = scale_and_shift(self.norm)
-            conv1, conv2 = self.conv1, self.conv2
-            return local_patch_interaction(
-                x, size, valid, conv1.weight, conv1.bias, scale, shift, conv2.weight, conv2.bias
-            )
+            weight1, bias1, weight2, bias2 = (*self.conv1.parameters(), *self.conv2.parameters())
+            return local_patch_interaction(x, size, valid, weight1, bias1, scale, shift, weight2, bias2)
         mask = None if valid is None else valid[:, None].unflatten(2, size)  # (B, N) -> (B, 1, h, w)
         x = tokens_to_map(x, size)
         x = self.conv1(x if mask is None else x.mul_(mask))
@@ -73,14 +71,16 @@ class FusedLPI(nn.Module):
     def __init__(self, lpi: LocalPatchInteraction) -> None:
         super().__init__()
         self.conv1, self.conv2 = lpi.conv1, lpi.conv2
+        assert is_constant(lpi.norm)
         scale, shift = scale_and_shift(lpi.norm)
-        unfolded = dict(scale=scale, shift=shift, weight2=self.conv2.weight.clone(), bias2=self.conv2.bias.clone())
+        weight2, bias2 = self.conv2.parameters()
+        unfolded = dict(scale=scale, shift=shift, weight2=weight2.clone(), bias2=bias2.clone())
         for name, value in unfolded.items():
-            self.register_buffer(name, value.to(self.conv2.weight.dtype))
-        taps = self.conv2.weight.double()[:, 0] * shift[:, None, None]  # (C, 3, 3): what each weight adds to the bias
-        self.conv2.weight.mul_(scale[:, None, None, None])
-        self.conv2.bias.add_(taps.sum((1, 2)))
-        taps = taps.permute(1, 2, 0).to(self.conv2.weight.dtype).contiguous()  # -> (3, 3, C)
+            self.register_buffer(name, value.to(weight2.dtype))
+        taps = weight2.double()[:, 0] * shift[:, None, None]  # (C, 3, 3): what each weight adds to the bias
+        weight2.mul_(scale[:, None, None, None])
+        bias2.add_(taps.sum((1, 2)))
+        taps = taps.permute(1, 2, 0).to(weight2.dtype).contiguous()  # -> (3, 3, C)
         self.register_buffer('taps', taps)
         self.register_buffer('rows', taps[::2].sum(1, keepdim=True))  # (2, 1, C): upper and lower row of the kernel
         self.register_buffer('columns', taps[:, ::2].sum(0))  # (2, C): left and right column of the kernel
@@ -90,8 +90,9 @@ class FusedLPI(nn.Module):
         if kernels.usable(x, self.conv1.weight):
             from xvit_det.kernels.lpi import local_patch_interaction
 
+            weight1, bias1 = self.conv1.parameters()
             return local_patch_interaction(
-                x, size, valid, self.conv1.weight, self.conv1.bias, self.scale, self.shift, self.weight2, self.bias2
+                x, size, valid, weight1, bias1, self.scale, self.shift, self.weight2, self.bias2
             )
         h, w = size
         mask = None if valid is None else valid[:, None].unflatten(2, size).to(x.dtype)  # (B, N) -> (B, 1, h, w)

@@ -42,6 +42,7 @@ def is_constant(norm: nn.Module) -> TypeGuard[_BatchNorm]:
 
 def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """The ``s`` and ``t`` (C,) with which a BatchNorm in evaluation mode is ``s · x + t``."""
+    assert norm.running_mean is not None and norm.running_var is not None, 'see is_constant'
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.double()

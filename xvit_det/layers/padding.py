@@ -1,5 +1,7 @@
 """Padded batches: which area each image covers, and masks for the rest."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -56,7 +58,7 @@ class ImageExtents:
         """(B, 2): the extents on a map of that stride, ⌈H/stride⌉ and ⌈W/stride⌉."""
         return (self.sizes + stride - 1) // stride
 
-    def mask(self, map_size: tuple[int, int], stride: int) -> Tensor | None:
+    def mask(self, map_size: Sequence[int], stride: int) -> Tensor | None:
         """(B, 1, h, w) bool, true inside each image on a map of that size and stride; ``None`` if true everywhere."""
         h, w = map_size
         if self._known and all(-(-a // stride) >= h and -(-b // stride) >= w for a, b in self._known):

@@ -21,6 +21,8 @@ class FourierPosition(nn.Module):
         temperature: Ratio of the longest to the shortest period.
     """
 
+    frequencies: Tensor
+
     def __init__(self, embed_dims: int, num_features: int = 32, temperature: float = 1e4) -> None:
         super().__init__()
         exponents = torch.arange(0, num_features, 2) / num_features
@@ -78,7 +80,7 @@ class LearnedPosition(nn.Module):
         truncated: bool = False,
     ) -> None:
         super().__init__()
-        self.grid = tuple(grid)
+        self.grid = (grid[0], grid[1])
         self.num_prefix = num_prefix
         self.table = nn.Parameter(torch.empty(1, num_prefix + grid[0] * grid[1], embed_dims))
         draw = nn.init.trunc_normal_ if truncated else nn.init.normal_
@@ -113,11 +115,12 @@ class CachedPosition(nn.Module):
 
     def forward(self, size: tuple[int, int], extents: Tensor | None = None) -> Tensor:
         """As :class:`FourierPosition`."""
-        weight, bias = self.position.proj.weight, self.position.proj.bias
+        weight = self.position.proj.weight
         recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
         if extents is not None or recorded or weight.is_inference():  # inference tensors have no version
             return self.position(size, extents)
-        key = (tuple(size), weight._version, bias._version, weight.dtype, weight.device)
+        versions = [parameter._version for parameter in self.position.parameters()]
+        key = (tuple(size), versions, weight.dtype, weight.device)
         if self._last[0] != key:
             self._last = (key, self.position(size))
         return self._last[1]

@@ -30,7 +30,9 @@ class FeaturePyramid(nn.Module):
         for width, in_stride, stride in zip(channels, self.in_strides, self.strides, strict=True):
             up, down = in_stride // stride, stride // in_stride
             if stride == in_stride * down and down > 1:
-                level = nn.MaxPool2d(down, ceil_mode=True)  # ceil: no odd last row is lost, and sizes are ⌈H/32⌉
+                level: nn.Module = nn.MaxPool2d(
+                    down, ceil_mode=True
+                )  # ceil: no odd last row is lost, and sizes are ⌈H/32⌉
             elif in_stride == stride * up and up.bit_count() == 1:
                 level = _upsample(width, up, norm_cfg)
             else:
@@ -67,7 +69,7 @@ class FeaturePyramid(nn.Module):
 
 def _upsample(channels: int, factor: int, norm_cfg: dict) -> nn.Module:
     """Transposed convolutions of stride 2, with a norm and GELU in between; nothing for a factor of 1."""
-    layers = []
+    layers: list[nn.Module] = []
     while factor > 1:
         if layers:
             layers += [build_norm(norm_cfg, channels), InplaceGELU()]

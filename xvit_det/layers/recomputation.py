@@ -15,7 +15,9 @@ from xvit_det.mixers import TokenMixer
 @contextmanager
 def _without_side_effects(module: nn.Module) -> Iterator[None]:
     """Leave BatchNorm's running statistics and the mixers' state unchanged."""
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    norms: list[Any] = [
+        m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
+    ]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         # Momentum 0 leaves the running statistics as they are. Not tracking them at all would change what autograd

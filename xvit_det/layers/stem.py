@@ -59,8 +59,9 @@ class ConvStem(nn.Module):
 
     def fold(self) -> 'ConvStem':
         """Fold every norm into the convolution before it."""
-        for level, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            self.norms[level] = fold_norm(conv, norm)
+        for level, conv in enumerate(self.convs):
+            assert isinstance(conv, nn.Conv2d)
+            self.norms[level] = fold_norm(conv, self.norms[level])
         return self
 
 

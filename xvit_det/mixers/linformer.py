@@ -53,7 +53,7 @@ class LinformerAttention(TokenMixer):
             raise InputError(f'linformer projected={projected} is not at least 1')
         self.num_heads = num_heads
         self.kv_heads = 1 if one_kv_head else num_heads
-        self.grid = tuple(grid)
+        self.grid = (grid[0], grid[1])
         self.num_prefix = num_prefix
         self.rotary = rotary
         self.q = nn.Linear(embed_dims, num_heads * head_dims, bias=False)
@@ -81,17 +81,17 @@ class LinformerAttention(TokenMixer):
         return self.proj(merge_heads(F.scaled_dot_product_attention(q, k_short, v_short)))
 
     def _projection_for(self, num_tokens: int, size: tuple[int, int] | None) -> Tensor:
-        size = self.grid if size is None else size
-        if num_tokens != self.num_prefix + size[0] * size[1]:
+        h, w = self.grid if size is None else size
+        if num_tokens != self.num_prefix + h * w:
             raise InputError(
-                f'linformer got {num_tokens} tokens, not {self.num_prefix} + {size[0]} x {size[1]}; pass the size '
-                f'(h, w) of another grid to resample its projection'
+                f'linformer got {num_tokens} tokens, not {self.num_prefix} + {h} x {w}; pass the size (h, w) of '
+                f'another grid to resample its projection'
             )
-        if size == self.grid:
+        if (h, w) == self.grid:
             return self.projection
-        scale = self.grid[0] * self.grid[1] / (size[0] * size[1])
+        scale = self.grid[0] * self.grid[1] / (h * w)
         prefix, rows = self.projection.split([self.num_prefix, self.grid[0] * self.grid[1]])
-        return torch.cat((prefix, scale * resample_rows(rows, self.grid, size)))
+        return torch.cat((prefix, scale * resample_rows(rows, self.grid, (h, w))))
 
     def adapt_weight(self, name: str, weight: Tensor) -> Tensor | None:
         """Fit a ``projection`` of another square grid, or with a class token, to this one."""

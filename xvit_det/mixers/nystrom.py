@@ -88,18 +88,19 @@ class NystromAttention(TokenMixer):
             q, k, v = (u * valid for u in (q, k, v))
         out = merge_heads(nystrom_attention(q, k, v, self.landmarks, self.pinv_iterations, valid))
         if self.conv is not None:
-            out = out + self._convolve(merge_heads(v))
+            out = out + _convolve(merge_heads(v), self.conv)
         return self.proj(out[:, fill:])
 
-    def _convolve(self, v: Tensor) -> Tensor:
-        """(B, N, H·d) -> (B, N, H·d): each head's filter, applied along the tokens to its d channels.
 
-        Each filter is repeated d times, for a depthwise convolution in channels-last format: on CPUs that is several
-        times faster than one group per head.
-        """
-        kernel = self.conv.weight.repeat_interleave(v.shape[2] // self.num_heads, dim=0)  # (H·d, 1, K, 1)
-        out = F.conv2d(v.transpose(1, 2)[..., None], kernel, padding=self.conv.padding, groups=len(kernel))
-        return out[..., 0].transpose(1, 2)  # (B, H·d, N, 1) -> (B, N, H·d)
+def _convolve(v: Tensor, conv: nn.Conv2d) -> Tensor:
+    """(B, N, H·d) -> (B, N, H·d): each head's filter, applied along the tokens to its d channels.
+
+    Each filter is repeated d times, for a depthwise convolution in channels-last format: on CPUs that is several times
+    faster than one group per head.
+    """
+    kernel = conv.weight.repeat_interleave(v.shape[2] // conv.groups, dim=0)  # (H·d, 1, K, 1)
+    out = F.conv2d(v.transpose(1, 2)[..., None], kernel, padding=conv.padding, groups=len(kernel))
+    return out[..., 0].transpose(1, 2)  # (B, H·d, N, 1) -> (B, N, H·d)
 
 
 def nystrom_attention(

@@ -65,6 +65,8 @@ class PerformerAttention(TokenMixer):
         InputError: An unknown kernel, more local heads than heads, or a number that is not positive.
     """
 
+    features: Tensor
+
     def __init__(
         self,
         embed_dims: int,
@@ -136,13 +138,14 @@ class PerformerAttention(TokenMixer):
         layers, and leave the global generator, whose draws checkpointing repeats, unchanged.
         """
         generator = torch.Generator().manual_seed(int(self.features.double().cpu().sum() * 2**32) % 2**63)
-        features = orthogonal_features(*self.features.shape, generator)
+        num_features, head_dims = self.features.shape
+        features = orthogonal_features(num_features, head_dims, generator)
         self.features = features.to(self.features)  # not in place: a backward pass may still need the old ones
 
     @not_compiled  # the count would otherwise be compiled in
     def _count_step(self) -> None:
         self.steps += 1
-        if self.steps % self.redraw_interval == 0:
+        if self.redraw_interval and self.steps % self.redraw_interval == 0:
             self.redraw_features()
 
     def _global(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:

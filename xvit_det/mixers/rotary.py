@@ -26,6 +26,8 @@ class RotaryPosition(nn.Module):
         InputError: ``head_dims`` is not divisible by 2, or by 4 if axial.
     """
 
+    frequencies: Tensor
+
     def __init__(self, head_dims: int, axial: bool = False) -> None:
         super().__init__()
         part = 4 if axial else 2

@@ -136,7 +136,7 @@ class XNormAttention(TokenMixer):
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         q, k, v = split_parts(self.qkv(x), self.num_heads, 3)  # (B, N, 3e) -> 3 x (B, H, N, c)
-        gamma = None if self.gamma_q is None else self.gamma_q * self.gamma_kv
+        gamma = None if self.gamma_q is None or self.gamma_kv is None else self.gamma_q * self.gamma_kv
         out = xnorm_attention(q, k, v, gamma, self.kv_axis, valid)
         return self.proj(merge_heads(out))  # (B, H, N, c) -> (B, N, e) -> (B, N, C)
 

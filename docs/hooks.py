@@ -1,4 +1,4 @@
-"""What the site shows although it stands outside docs/: the benchmarks' pictures and CONTRIBUTING.md."""
+"""What the site shows although it stands outside docs/: the benchmarks' plots and CONTRIBUTING.md."""
 
 import re
 from pathlib import Path
@@ -11,8 +11,8 @@ REPO = Path(__file__).resolve().parents[1]
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, 'contributing.md', abs_src_path=str(REPO / 'CONTRIBUTING.md')))
-    for picture in REPO.glob('benchmarks/*/*.png'):
-        files.append(File.generated(config, str(picture.relative_to(REPO)), abs_src_path=str(picture)))
+    for plot in REPO.glob('benchmarks/*/*.png'):
+        files.append(File.generated(config, str(plot.relative_to(REPO)), abs_src_path=str(plot)))
     return files
 
 

@@ -32,7 +32,7 @@ def real_data() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         root = Path(os.environ.get('XVIT_DET_TEST_DATA', REPO.parent / 'shared' / 'data')) / name
         if not root.is_dir():
-            pytest.skip(f'no real pictures at {root}; set XVIT_DET_TEST_DATA to the folder that holds {name}/')
+            pytest.skip(f'no real images at {root}; set XVIT_DET_TEST_DATA to the folder that holds {name}/')
         return root
 
     return find
@@ -46,17 +46,17 @@ def coco_tiny(real_data: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def tiny_imagenet_folder(tmp_path: Path) -> Path:
-    """Folder with a Tiny ImageNet of two classes, three training and one validation picture of each, some grey."""
+    """Folder with a Tiny ImageNet of two classes, three training and one validation image of each, some grey."""
     rng = np.random.default_rng(0)
     folder = tmp_path / 'unpacked' / 'tiny-imagenet-200'
     words = {'n01443537': 'goldfish, Carassius auratus', 'n02002724': 'black stork, Ciconia nigra'}
     (folder / 'val' / 'images').mkdir(parents=True)
-    pictures = [folder / 'val' / 'images' / f'val_{i}.JPEG' for i in range(2)]
+    files = [folder / 'val' / 'images' / f'val_{i}.JPEG' for i in range(2)]
     for wnid in words:
         images = folder / 'train' / wnid / 'images'
         images.mkdir(parents=True)
-        pictures += [images / f'{wnid}_{i}.JPEG' for i in range(3)]
-    for i, path in enumerate(pictures):
+        files += [images / f'{wnid}_{i}.JPEG' for i in range(3)]
+    for i, path in enumerate(files):
         Image.fromarray(rng.integers(0, 255, (64, 64, 3)[: 2 + i % 2], dtype=np.uint8)).save(path)
     (folder / 'wnids.txt').write_text('\n'.join(words))
     (folder / 'words.txt').write_text(''.join(f'{wnid}\t{name}\n' for wnid, name in words.items()))

@@ -1,4 +1,4 @@
-"""What ViX and its relatives share: any mixer in any family, and what they refuse."""
+"""What the ViX families share: any mixer in any family, and what they refuse."""
 
 import pytest
 import torch

@@ -134,7 +134,7 @@ def write_config(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def cifar_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folder with a CIFAR-10 of 8 pictures, for training and for testing, in CIFAR's own file format."""
+    """Folder with a CIFAR-10 of 8 images, for training and for testing, in CIFAR's own file format."""
     from mmpretrain.datasets import CIFAR10
 
     rng = np.random.default_rng(0)

@@ -46,9 +46,9 @@ def test_demo_runs_and_shows_only_what_matters(tiny):
 
 @pytest.mark.parametrize('name, height, width', [('predictions.png', 400, 800), ('curve.png', 300, 500)])
 def test_demo_leaves_pictures(tiny, name, height, width):
-    picture = cv2.imread(str(tiny[0] / 'work' / name))
-    assert picture.shape[0] > height and picture.shape[1] > width
-    assert picture.std() > 10
+    image = cv2.imread(str(tiny[0] / 'work' / name))
+    assert image.shape[0] > height and image.shape[1] > width
+    assert image.std() > 10
 
 
 def test_demo_leaves_figures_and_weights(tiny):

@@ -31,7 +31,7 @@ def test_detection_trains_resumes_and_tests(coco_folder, write_config, tmp_path,
     assert {state['step'].item() for state in second['optimizer']['state'].values()} == {4}
 
     capfd.readouterr()
-    outputs = ['--out', 'predictions.pkl', '--show-dir', 'pictures']
+    outputs = ['--out', 'predictions.pkl', '--show-dir', 'drawn']
     evaluate([config, 'second/epoch_2.pth', *root, *outputs])
     screen = capfd.readouterr().out
     assert 'weights matched, 0 missing, 0 unexpected' in screen
@@ -40,7 +40,7 @@ def test_detection_trains_resumes_and_tests(coco_folder, write_config, tmp_path,
     assert row.count('│') == 9 and '40.4' in row and 'a paper, Table 2' in screen
     predictions = pickle.loads(Path('predictions.pkl').read_bytes())
     assert {p['img_id'] for p in predictions} == {0, 1}
-    assert sorted(p.name for p in Path('pictures').iterdir()) == ['0.png', '1.png']
+    assert sorted(p.name for p in Path('drawn').iterdir()) == ['0.png', '1.png']
     (log,) = Path('first').glob('*/*.log')
     assert 'System environment' in log.read_text()
 

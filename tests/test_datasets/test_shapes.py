@@ -119,8 +119,8 @@ def test_annotations_are_exact_coco(folder, split):
     assert len(coco.imgs) == (SPEC.num_train if split == 'train' else SPEC.num_val)
     for image_id, info in coco.imgs.items():
         scene = draw_scene(Dice(SPEC.seed, ('train', 'val').index(split), image_id), SPEC.size)
-        picture = cv2.imread(str(folder / image_folder(split) / info['file_name']))
-        assert np.array_equal(picture[..., ::-1], scene.image)
+        image = cv2.imread(str(folder / image_folder(split) / info['file_name']))
+        assert np.array_equal(image[..., ::-1], scene.image)
         annotations = coco.imgToAnns[image_id]
         assert len(annotations) == len(scene.shapes)
         for index, (annotation, shape) in enumerate(zip(annotations, scene.shapes, strict=True), start=1):

@@ -18,7 +18,7 @@ def block_of(kind: type[MixerBlock], **options) -> MixerBlock:
     return block
 
 
-def perceptron(block: MixerBlock, x: torch.Tensor) -> torch.Tensor:
+def mlp(block: MixerBlock, x: torch.Tensor) -> torch.Tensor:
     first, _, second = block.mlp
     assert first.out_features == 12
     return second(nn.functional.gelu(first(x)))  # the exact GELU
@@ -28,21 +28,21 @@ def test_norms_before_both_branches():
     block = block_of(MixerBlock)
     x = torch.randn(2, 6, 8)
     y = x + block.mixer(block.norm1(x))
-    torch.testing.assert_close(block(x, (2, 3)), y + perceptron(block, block.norm2(y)))
+    torch.testing.assert_close(block(x, (2, 3)), y + mlp(block, block.norm2(y)))
 
 
 def test_the_second_norm_on_the_residual_stream():
     block = block_of(PostNormBlock)
     x = torch.randn(2, 6, 8)
     y = block.norm2(x + block.mixer(block.norm1(x)))
-    torch.testing.assert_close(block(x, (2, 3)), y + perceptron(block, y))
+    torch.testing.assert_close(block(x, (2, 3)), y + mlp(block, y))
 
 
 def test_no_norm():
     block = block_of(MixerBlock, norm=nn.Identity)
     x = torch.randn(2, 6, 8)
     y = x + block.mixer(x)
-    torch.testing.assert_close(block(x, (2, 3)), y + perceptron(block, y))
+    torch.testing.assert_close(block(x, (2, 3)), y + mlp(block, y))
     assert not any('norm' in name for name, _ in block.named_parameters())
 
 

@@ -26,7 +26,7 @@ def fold_parts(module: nn.Module) -> None:
         setattr(module, name, part.eval())
 
 
-def fold_behind(layer: LinearOrConv, scale: Tensor, shift: Tensor) -> None:
+def fold_after(layer: LinearOrConv, scale: Tensor, shift: Tensor) -> None:
     """Turn a linear layer or convolution into ``scale · layer(x) + shift``, both (C_out,)."""
     dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0  # the weight's axis of output channels
     weight = layer.weight.double()

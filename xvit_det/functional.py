@@ -40,8 +40,8 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def widen(x: Tensor) -> Tensor:
-    """In float32 at least: half precision is converted, double precision stays."""
+def upcast(x: Tensor) -> Tensor:
+    """Convert half precision to float32; leave float32 and float64 unchanged."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -63,8 +63,8 @@ def not_compiled(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def missing(number: int, multiple: int) -> int:
-    """What to add to reach a multiple. (TorchInductor does not compile ``-number % multiple`` for dynamic sizes.)"""
+def pad_amount(number: int, multiple: int) -> int:
+    """Padding needed to reach the next multiple; TorchInductor cannot compile ``-number % multiple`` for all sizes."""
     return (multiple - number % multiple) % multiple
 
 
@@ -89,7 +89,7 @@ def resample_rows(rows: Tensor, grid: tuple[int, int], size: tuple[int, int]) ->
     """
     if tuple(grid) == tuple(size):
         return rows
-    maps = widen(rows).T.unflatten(1, grid)[None]  # (h·w, C) -> (1, C, h, w)
+    maps = upcast(rows).T.unflatten(1, grid)[None]  # (h·w, C) -> (1, C, h, w)
     maps = F.interpolate(maps, size=size, mode='bicubic', align_corners=False)
     return maps[0].flatten(1).T.to(rows.dtype)
 

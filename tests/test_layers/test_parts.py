@@ -147,7 +147,7 @@ def test_pyramid_of_maps_of_several_strides():
 
 @pytest.mark.parametrize('in_strides, wrong', [((14,) * 4, (14, 4)), ((4, 8, 16, 96), (96, 32))])
 def test_strides_that_a_pyramid_cannot_bridge(in_strides, wrong):
-    message = 'a map of stride {} cannot become one of stride {}: not a power of two apart'
+    message = 'a map of stride {} cannot become one of stride {}: the ratio is not a power of two'
     with pytest.raises(InputError, match=message.format(*wrong)):
         FeaturePyramid([4] * 4, BN, in_strides)
 

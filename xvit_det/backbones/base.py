@@ -22,15 +22,15 @@ def resolve_arch(arch: str | Mapping, zoo: Mapping[str, Mapping], aliases: Mappi
     Raises:
         InputError: An unknown name, or a missing or unknown key; the message lists the known ones.
     """
+    keys = sorted(next(iter(zoo.values())))
     if isinstance(arch, str):
         name = aliases.get(arch, arch)
         if name not in zoo:
-            raise InputError(f'arch {arch!r} is not one of {", ".join(zoo)}, or a dict with the same keys')
+            raise InputError(f'arch {arch!r} is not one of {", ".join(zoo)}, or a dict with the keys {", ".join(keys)}')
         return dict(zoo[name])
-    keys = set(next(iter(zoo.values())))
-    missing, unknown = sorted(keys - set(arch)), sorted(set(arch) - keys)
+    missing, unknown = sorted(set(keys) - set(arch)), sorted(set(arch) - set(keys))
     if missing or unknown:
-        raise InputError(f'custom arch needs exactly the keys {sorted(keys)}; missing {missing}, unknown {unknown}')
+        raise InputError(f'custom arch needs exactly the keys {keys}; missing {missing}, unknown {unknown}')
     return dict(arch)
 
 
@@ -162,7 +162,9 @@ class Backbone(BaseModule, ABC):
             InputError: The backbone is in training mode.
         """
         if any(module.training for module in self.modules()):
-            raise InputError('fuse() needs a model in evaluation mode: call eval() first, in training the norms change')
+            raise InputError(
+                'fuse() needs a model in evaluation mode: call eval() first, because norms change during training'
+            )
         if not self.is_fused:
             fold_parts(self)
             self.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""LeViX: a convolutional stem and transformer blocks without norms, after LeViT.
+"""LeViX: a convolutional stem and transformer blocks, in the paper without norms, after LeViT.
 
 "Vision Xformers" (arXiv 2107.02239), Tables 3 and 4; "LeViT: a Vision Transformer in ConvNet's Clothing for Faster
 Inference" (arXiv 2104.01136), Section 4, for its attention.

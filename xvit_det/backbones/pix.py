@@ -53,7 +53,7 @@ class PiX(StagedBackbone):
         patch_size: Side of a patch, in pixels.
         stem: See :class:`xvit_det.ViX`.
         in_channels: Channels of the image.
-        out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the class token, which only then exists) or
+        out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the class token, created for this output only) or
             ``'avg_featmap'``.
         out_indices: Blocks to read, counted through all stages; ``None``: the arch's for the pyramid, else the last.
         drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.

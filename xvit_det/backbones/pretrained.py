@@ -13,7 +13,7 @@ from xvit_det.errors import InputError
 
 # Tried when no prefix is given: bare weights, a detector or classifier, the same wrapped for DDP.
 _PREFIXES = ('', 'backbone.', 'module.', 'module.backbone.')
-# A buffer that only a fused backbone has: in a checkpoint it tells that the weights are fused.
+# A buffer that only a fused backbone has: in a checkpoint it marks the weights as fused.
 FUSED = 'fused'
 
 
@@ -50,7 +50,8 @@ def read_state_dict(checkpoint: str | Path) -> dict[str, Tensor]:
 
 
 def check_fused(module: nn.Module, weights: Iterable[str], prefix: str = '') -> None:
-    """Make sure that a fused model gets a fused model's weights, and an unfused one unfused weights: names are alike.
+    """Make sure that a fused model gets a fused model's weights, and an unfused one unfused weights, which
+    have the same names.
 
     Args:
         module: The model to load into.

@@ -36,7 +36,7 @@ class StagedBackbone(Backbone):
         in_channels: Channels of the image.
         out_type: ``'pyramid'``: maps at strides 4, 8, 16, 32; ``'featmap'``: the plain maps of ``out_indices``;
             ``'cls_token'``: the vector that the family's classification head takes; ``'avg_featmap'``: the normalised,
-            averaged tokens of ``out_indices``. Parameters that it does not use do not exist.
+            averaged tokens of ``out_indices``. Parameters that the chosen output does not use are not created.
         out_indices: Blocks to read, counted through all stages, negative from the end. ``None``: those of the
             architecture for ``'pyramid'``, else the last.
         drop_path_rate: Probability of skipping a residual branch in training, growing linearly from 0 at the first
@@ -105,6 +105,8 @@ class StagedBackbone(Backbone):
         self.position = position
         if position not in POSITIONS:
             raise InputError(f'position {position!r} is not one of {", ".join(POSITIONS)}')
+        if not 0 <= drop_path_rate < 1:  # before it is scaled for each block
+            raise InputError(f'drop_path_rate={drop_path_rate} is not in [0, 1)')
         self.norm_cfg = norm_cfg or dict(type='BN')
         self.norm_eps = norm_eps
         self.num_prefix = int(self.has_cls_token and out_type == 'cls_token')
@@ -146,7 +148,7 @@ class StagedBackbone(Backbone):
         """
         self._check_input(x)
         stage, taps = -1, []
-        size: Any = None  # of the map that the tokens form; an image has none
+        size: Any = None  # (h, w) of the token map; None while x is still the image
         for index, block in enumerate(self.blocks):
             if self.stage_of[index] != stage:
                 stage = self.stage_of[index]
@@ -163,7 +165,7 @@ class StagedBackbone(Backbone):
             return (self._pool(norm(x)),)
         if self.out_type == 'avg_featmap':
             return tuple(norm(x).mean(dim=1) for norm, (x, _) in zip(self.norms, taps, strict=True))
-        maps = [tokens_to_map(x, size) for x, size in taps]
+        maps = [tokens_to_map(x, size) for x, size in taps]  # (B, N, C) -> (B, C, h, w)
         return self.pyramid(maps) if self.out_type == 'pyramid' else tuple(maps)
 
     def _entry(self, stage: int) -> nn.Module:

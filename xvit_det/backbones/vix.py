@@ -32,8 +32,8 @@ class ViX(StagedBackbone):
 
     Args:
         arch: ``'paper'`` for CIFAR-10 and Tiny ImageNet, ``'paper_mixer'`` the same with the narrower MLP of
-            MLP-Mixer, ``'tiny'``, ``'small'`` and ``'base'`` as DeiT, ``'base_4_heads'`` for the ImageNet model in the
-            paper's code; or a dict with the same keys, of which ``init_std`` is the standard deviation of the
+            MLP-Mixer, ``'tiny'``, ``'small'`` and ``'base'`` with DeiT's sizes, ``'base_4_heads'`` for the ImageNet
+            model in the paper's code; or a dict with the same keys, of which ``init_std`` is the standard deviation of the
             initial class token and position table.
         mixer: ``'softmax'``, ``'performer'``, ``'linformer'``, ``'nystrom'``, ``'fourier'``, ``'mlp'`` or ``'xnorm'``,
             or a dict of the name under ``type`` and options.
@@ -44,7 +44,7 @@ class ViX(StagedBackbone):
         position: ``'learned'``: a table; ``'rotary'``: queries and keys rotated by their position in
             the sequence; ``'axial'``: rotated by row and column; ``'none'``.
         in_channels: Channels of the image.
-        out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the class token, which only then exists) or
+        out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the class token, created for this output only) or
             ``'avg_featmap'``.
         out_indices: Blocks to read, counted through all stages; ``None``: the arch's for the pyramid, else the last.
         drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.

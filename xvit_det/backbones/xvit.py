@@ -84,7 +84,7 @@ class XViTBlock(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int], valid: Tensor | None = None) -> Tensor:
         """Tokens (B, N, C) of a map of ``size`` (h, w) -> (B, N, C). ``valid``: (B, N) bool, false at padding."""
-        # In place is safe: the backward of addcmul does not use its output.
+        # In place is safe: no backward pass uses the output of addcmul, or of DropPath's product.
         x = self.drop_path(self.affine1(self.attn(self.norm1(x), valid))).add_(x)
         x = self.drop_path(self.affine2(self.lpi(self.norm2(x), size, valid))).add_(x)
         return self.drop_path(self.affine3(self.mlp(self.norm3(x)))).add_(x)
@@ -105,7 +105,8 @@ class XViT(Backbone):
         in_channels: Channels of the image.
         out_type: ``'pyramid'``: four maps at strides 4, 8, 16, 32; ``'featmap'``: the plain stride-16 maps of
             ``out_indices``; ``'cls_token'``: the class token (B, d) after class attention; ``'avg_featmap'``: the
-            normalised, averaged tokens (B, d) of ``out_indices``. Parameters that it does not use do not exist.
+            normalised, averaged tokens (B, d) of ``out_indices``. Parameters that the chosen output does not use are
+            not created.
         out_indices: Blocks to read, negative from the end. ``None``: four evenly spaced ones for ``'pyramid'`` (3, 5,
             7, 11 at depth 12 and 7, 11, 15, 23 at depth 24), else the last. Three for ``'pyramid'`` leave out stride 4,
             for detectors that start at stride 8.
@@ -222,7 +223,7 @@ class XViT(Backbone):
         self._check_input(x)
         extents = None
         if self.mask_padding and image_sizes is not None:
-            extents = ImageExtents.given(image_sizes, x)
+            extents = ImageExtents.from_sizes(image_sizes, x)
             x = zero_padding_(x.clone(), extents, stride=1)
         elif self.mask_padding:
             extents = ImageExtents.from_zeros(x)
@@ -250,7 +251,7 @@ class XViT(Backbone):
             return (self.norm(cls_token)[:, 0],)
         if self.out_type == 'avg_featmap':
             return tuple(_mean_token(self.norm(x), valid) for x in taps)
-        maps = [tokens_to_map(x, size) for x in taps]
+        maps = [tokens_to_map(x, size) for x in taps]  # (B, N, d) -> (B, d, h, w)
         return tuple(maps) if self.out_type == 'featmap' else self.pyramid(maps, extents)
 
     def _reset_parameters(self) -> None:
@@ -271,8 +272,8 @@ def pyramid_indices(depth: int) -> tuple[int, ...]:
     """
     if depth < 4:
         raise InputError(f'out_type pyramid needs at least four blocks, not depth={depth}')
-    thirds = (depth // 3, depth // 2, -(-2 * depth // 3), depth)
-    return tuple(i - 1 for i in thirds)
+    ends = (depth // 3, depth // 2, -(-2 * depth // 3), depth)
+    return tuple(end - 1 for end in ends)
 
 
 def _mean_token(x: Tensor, valid: Tensor | None) -> Tensor:

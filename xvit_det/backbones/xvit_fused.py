@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from xvit_det.folding import fold_behind, fold_layer_norm
+from xvit_det.folding import fold_after, fold_layer_norm
 from xvit_det.functional import merge_heads, split_parts
 from xvit_det.kernels.onednn import linear_add
 from xvit_det.layers.lpi import FusedLPI
 from xvit_det.layers.norm import is_constant
-from xvit_det.mixers.xnorm import kernel_serves, unit_kv, unit_vectors, xnorm_attention
+from xvit_det.mixers.xnorm import can_use_kernel, unit_kv, unit_vectors, xnorm_attention
 
 if TYPE_CHECKING:
     from xvit_det.backbones.xvit import XViTBlock
@@ -32,13 +32,13 @@ class FusedXViTBlock(nn.Module):
         mlp: Any = block.mlp  # mypy takes the parts of an nn.Sequential for plain modules
         self.num_heads, self.kv_axis = attn.num_heads, attn.kv_axis
         self.norm1 = fold_layer_norm(block.norm1, attn.qkv)
-        fold_behind(attn.proj, block.affine1.alpha, block.affine1.beta)
+        fold_after(attn.proj, block.affine1.alpha, block.affine1.beta)
         self.qkv, self.proj = attn.qkv, attn.proj
         self.norm2 = block.norm2  # its bias cannot be folded: the map is padded with zeros, not with the bias
-        fold_behind(lpi.conv2, block.affine2.alpha, block.affine2.beta)
+        fold_after(lpi.conv2, block.affine2.alpha, block.affine2.beta)
         self.lpi = FusedLPI(lpi) if is_constant(lpi.norm) else lpi
         self.norm3 = fold_layer_norm(block.norm3, mlp[0])
-        fold_behind(mlp[2], block.affine3.alpha, block.affine3.beta)
+        fold_after(mlp[2], block.affine3.alpha, block.affine3.beta)
         self.fc1, self.fc2 = mlp[0], mlp[2]
 
     def forward(self, x: Tensor, size: tuple[int, int], valid: Tensor | None = None) -> Tensor:
@@ -53,7 +53,7 @@ class FusedXViTBlock(nn.Module):
         Where the Triton kernel computes all of the attention, its output and the weight (C, e) of the projection.
         """
         q, k, v = split_parts(self.qkv(x), self.num_heads, 3)  # (B, N, 3e) -> 3 x (B, H, N, c)
-        if kernel_serves(q, k, v):
+        if can_use_kernel(q, k, v):
             return merge_heads(xnorm_attention(q, k, v, None, self.kv_axis, valid)), self.proj.weight
         kv = unit_kv(k, v, self.kv_axis, valid)  # (B, H, c, c)
         proj = self.proj.weight.unflatten(1, (self.num_heads, -1)).permute(1, 2, 0)  # (C, e) -> (H, c, C)

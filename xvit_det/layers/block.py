@@ -13,7 +13,7 @@ class MixerBlock(nn.Module):
     """``x + mixer(norm(x))``, then ``x + mlp(norm(x))``.
 
     Args:
-        mixer: Mixes the tokens; the block has its width.
+        mixer: Token mixer; its ``embed_dims`` is the block's width.
         hidden_dims: Hidden width of the MLP.
         drop_path_rate: Probability of skipping a branch in training.
         norm: Builds a norm for a width; ``nn.Identity`` for none.

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from xvit_det.functional import widen
+from xvit_det.functional import upcast
 
 
 class ChannelNorm(nn.Module):
@@ -22,7 +22,7 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        variance, mean = torch.var_mean(widen(x), dim=-1, correction=0, keepdim=True)
+        variance, mean = torch.var_mean(upcast(x), dim=-1, correction=0, keepdim=True)
         # sqrt has an infinite gradient at zero variance, which the constant tokens of a blank image have.
         std = torch.where(variance > 0, variance, 1).sqrt() * (variance > 0)
         normed = ((x - mean) / (std + self.eps)).to(x.dtype)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xvit_det.folding import fold_behind, fold_layer_norm
+from xvit_det.folding import fold_after, fold_layer_norm
 from xvit_det.functional import merge_heads, split_heads, split_parts
 from xvit_det.layers.affine import Affine
 from xvit_det.layers.feedforward import FeedForward
@@ -83,8 +83,8 @@ class ClassAttentionBlock(nn.Module):
         """
         if valid is not None:
             valid = torch.cat((valid.new_ones(len(valid), 1), valid), dim=1)  # the class token always counts
-        both = self.norm1(torch.cat((cls_token, x), dim=1))
-        cls_token = cls_token + self.affine1(self.attn(both, valid))
+        tokens = self.norm1(torch.cat((cls_token, x), dim=1))  # (B, 1 + N, C)
+        cls_token = cls_token + self.affine1(self.attn(tokens, valid))
         return cls_token + self.affine2(self.mlp(self.norm2(cls_token)))
 
     def fold(self) -> 'ClassAttentionBlock':
@@ -92,8 +92,8 @@ class ClassAttentionBlock(nn.Module):
         mlp: Any = self.mlp  # mypy takes the parts of an nn.Sequential for plain modules
         self.norm1 = fold_layer_norm(self.norm1, self.attn.q, self.attn.kv)
         self.norm2 = fold_layer_norm(self.norm2, mlp[0])
-        fold_behind(self.attn.proj, self.affine1.alpha, self.affine1.beta)
-        fold_behind(mlp[2], self.affine2.alpha, self.affine2.beta)
+        fold_after(self.attn.proj, self.affine1.alpha, self.affine1.beta)
+        fold_after(mlp[2], self.affine2.alpha, self.affine2.beta)
         for name in ('affine1', 'affine2'):
             setattr(self, name, nn.Identity())
         return self

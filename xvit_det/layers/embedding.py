@@ -30,7 +30,7 @@ class Embedding(nn.Module):
         """Image (B, 3, H, W) -> tokens (B, N, C) and the size (h, w) of their map."""
         features = self.stem(image)
         h, w = features.shape[-2:]
-        x = map_to_tokens(features)
+        x = map_to_tokens(features)  # (B, C, h, w) -> (B, N, C)
         if self.cls_token is not None:
             x = torch.cat((self.cls_token.to(x.dtype).expand(len(x), -1, -1), x), dim=1)
         return (x if self.pos_embed is None else x + self.pos_embed((h, w))), (h, w)

@@ -52,9 +52,9 @@ class LocalPatchInteraction(nn.Module):
 class FusedLPI(nn.Module):
     """:class:`LocalPatchInteraction` for inference, its BatchNorm ``s · x + t`` folded into the second convolution.
 
-    The scale goes into the weights. The shift goes into the bias, as if all nine weights of the kernel saw it. At the
-    border they do not, since the padding is zero and not ``t``: what the weights outside contribute is subtracted
-    again. The Triton kernel takes norm and convolution unfolded, as it needs no extra pass for the norm.
+    The scale goes into the weights. The shift goes into the bias, as if the zero padding were ``t`` as well; at the
+    border, what the weights over the padding contribute is subtracted again. The Triton kernel takes norm and
+    convolution unfolded, as it needs no extra pass for the norm.
 
     Args:
         lpi: The module to fold; its norm is a BatchNorm with running statistics. It must not be used afterwards.

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from xvit_det.errors import InputError
-from xvit_det.folding import LinearOrConv, fold_behind
+from xvit_det.folding import LinearOrConv, fold_after
 
 _NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm, 'GN': nn.GroupNorm}
 
@@ -54,5 +54,5 @@ def fold_norm(layer: LinearOrConv, norm: nn.Module) -> nn.Module:
     """Fold a norm into the layer before it if it is constant; returns what takes the norm's place."""
     if not is_constant(norm):
         return norm
-    fold_behind(layer, *scale_and_shift(norm))
+    fold_after(layer, *scale_and_shift(norm))
     return nn.Identity()

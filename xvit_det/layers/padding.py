@@ -18,11 +18,11 @@ class ImageExtents:
     def __init__(self, sizes: Tensor) -> None:
         self.sizes = sizes
         # Known sizes save the masks where nothing is padded; compiled and traced graphs must not depend on them.
-        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        self._known = None if recorded or sizes.is_meta else sizes.tolist()
+        tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        self._known = None if tracing or sizes.is_meta else sizes.tolist()
 
     @classmethod
-    def given(cls, sizes: Tensor, x: Tensor) -> 'ImageExtents':
+    def from_sizes(cls, sizes: Tensor, x: Tensor) -> 'ImageExtents':
         """From the sizes (B, 2), height and width, that the caller gives for the images of a batch (B, C, H, W).
 
         Raises:

@@ -56,7 +56,7 @@ class FourierPosition(nn.Module):
         return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(2).to(self.proj.weight.dtype)
 
     def fold(self) -> 'CachedPosition':
-        """Keep the last encoding."""
+        """Return a version that caches the last encoding."""
         return CachedPosition(self)
 
 
@@ -116,8 +116,8 @@ class CachedPosition(nn.Module):
     def forward(self, size: tuple[int, int], extents: Tensor | None = None) -> Tensor:
         """As :class:`FourierPosition`."""
         weight = self.position.proj.weight
-        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if extents is not None or recorded or weight.is_inference():  # inference tensors have no version
+        tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if extents is not None or tracing or weight.is_inference():  # inference tensors have no version
             return self.position(size, extents)
         versions = [parameter._version for parameter in self.position.parameters()]
         key = (tuple(size), versions, weight.dtype, weight.device)

@@ -19,7 +19,7 @@ class FeaturePyramid(nn.Module):
         in_strides: Strides of the maps, powers of two; ``None``: all 16.
 
     Raises:
-        InputError: A map's stride and its output stride do not differ by a power of two.
+        InputError: The ratio of a map's stride and its output stride is not a power of two.
     """
 
     def __init__(self, channels: Sequence[int], norm_cfg: dict, in_strides: Sequence[int] | None = None) -> None:
@@ -37,7 +37,7 @@ class FeaturePyramid(nn.Module):
                 level = _upsample(width, up, norm_cfg)
             else:
                 raise InputError(
-                    f'a map of stride {in_stride} cannot become one of stride {stride}: not a power of two apart'
+                    f'a map of stride {in_stride} cannot become one of stride {stride}: the ratio is not a power of two'
                 )
             self.levels.append(level)
 

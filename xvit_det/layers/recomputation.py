@@ -27,7 +27,7 @@ def _without_side_effects(module: nn.Module) -> Iterator[None]:
         with ExitStack() as mixers:
             for mixer in module.modules():
                 if isinstance(mixer, TokenMixer):
-                    mixers.enter_context(mixer.repeating())
+                    mixers.enter_context(mixer.recomputing())
             yield
     finally:
         for norm, (momentum, batches) in zip(norms, kept, strict=True):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
-from xvit_det.functional import missing
+from xvit_det.functional import pad_amount
 from xvit_det.layers.gelu import InplaceGELU
 from xvit_det.layers.norm import build_norm, fold_norm
 from xvit_det.layers.padding import ImageExtents, zero_padding_
@@ -84,7 +84,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         p = self.stride
-        x = F.pad(x, (0, missing(x.shape[3], p), 0, missing(x.shape[2], p)))
+        x = F.pad(x, (0, pad_amount(x.shape[3], p), 0, pad_amount(x.shape[2], p)))
         x = x.unflatten(3, (-1, p)).unflatten(2, (-1, p))  # (B, c, H, W) -> (B, c, h, p, w, p)
         x = x.permute(0, 2, 4, 3, 5, 1).flatten(3)  # -> (B, h, w, p·p·c)
         return self.proj(x).permute(0, 3, 1, 2)
@@ -105,7 +105,7 @@ class OverlapPatchEmbed(nn.Module):
         """(B, 3, H, W) -> (B, C, ⌈H/p⌉, ⌈W/p⌉)."""
         p = self.stride
         before, after = p // 2, p - p // 2  # half a patch around the image, and what the last patches lack
-        x = F.pad(x, (before, missing(x.shape[3], p) + after, before, missing(x.shape[2], p) + after))
+        x = F.pad(x, (before, pad_amount(x.shape[3], p) + after, before, pad_amount(x.shape[2], p) + after))
         return self.proj(x.contiguous(memory_format=torch.channels_last))
 
 

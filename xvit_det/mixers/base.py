@@ -42,7 +42,7 @@ class TokenMixer(nn.Module, ABC):
             InputError: The mixer does not support ``valid``, or is bound to another number of tokens.
         """
 
-    def repeating(self) -> AbstractContextManager:
+    def recomputing(self) -> AbstractContextManager:
         """Context of a forward pass that repeats the same step, as checkpointing does: state that a mixer keeps between
         steps must not change inside."""
         return nullcontext()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from xvit_det.errors import InputError
-from xvit_det.functional import widen
+from xvit_det.functional import upcast
 from xvit_det.mixers.base import TokenMixer
 
 
@@ -23,4 +23,4 @@ class FourierMixer(TokenMixer):
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         if valid is not None:
             raise InputError('fourier cannot mask padded tokens: every output is a sum over all tokens')
-        return torch.fft.fft2(widen(x)).real.to(x.dtype)
+        return torch.fft.fft2(upcast(x)).real.to(x.dtype)

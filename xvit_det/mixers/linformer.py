@@ -66,8 +66,8 @@ class LinformerAttention(TokenMixer):
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         projection = self._projection_for(x.shape[1], size).to(x.dtype)  # (N, K)
-        q = split_heads(self.q(x), self.num_heads)
-        k = split_heads(self.k(x), self.kv_heads)
+        q = split_heads(self.q(x), self.num_heads)  # (B, N, H·d) -> (B, H, N, d)
+        k = split_heads(self.k(x), self.kv_heads)  # (B, N, h·d) -> (B, h, N, d), h = 1 or H
         v = k if self.v is None else split_heads(self.v(x), self.kv_heads)
         shared = v is k and self.rotary is None
         if self.rotary is not None:

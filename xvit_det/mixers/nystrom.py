@@ -9,19 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
-from xvit_det.functional import merge_heads, missing, split_parts, widen, without_autocast
+from xvit_det.functional import merge_heads, pad_amount, split_parts, upcast, without_autocast
 from xvit_det.mixers.base import TokenMixer, resolve_head_dims
 from xvit_det.mixers.rotary import RotaryPosition
 
 
 class NystromAttention(TokenMixer):
-    """``softmax(q k̃ᵀ) softmax(q̃ k̃ᵀ)⁺ (softmax(q̃ kᵀ) v)``, with means of consecutive tokens as
-    landmarks q̃, k̃, plus a convolution of v.
+    """``softmax(q k̃ᵀ / √d) softmax(q̃ k̃ᵀ / √d)⁺ (softmax(q̃ kᵀ / √d) v)``, with means of consecutive tokens as landmarks
+    q̃, k̃, plus a convolution of v.
 
-    Multiplied from the right, the landmarks' outputs ``softmax(q̃ kᵀ) v`` become the values of a second attention, from
-    all queries to the landmarks. Both are calls of ``scaled_dot_product_attention``, so no (N, m) matrix is stored.
+    Multiplied from the right, the landmarks' outputs ``softmax(q̃ kᵀ / √d) v`` become the values of a second attention,
+    from all queries to the landmarks. Both are calls of ``scaled_dot_product_attention``: no (N, m) matrix is stored.
 
-    Zero tokens fill the sequence up to a multiple of the number of landmarks, at its front. In the released code, and
+    The sequence is left-padded with zero tokens to a multiple of the number of landmarks. In the released code, and
     here by default, they take part in means and softmax sums; ``mask_fill`` masks them.
 
     Args:
@@ -31,7 +31,7 @@ class NystromAttention(TokenMixer):
         landmarks: Number m of landmarks.
         pinv_iterations: Iterations of the pseudo-inverse.
         conv_kernel: Odd kernel size of the convolution of v along the sequence; ``None``: no convolution.
-        mask_fill: Mask the zero tokens that fill the sequence up.
+        mask_fill: Mask these padding tokens.
         rotary: Rotates queries and keys by their position.
 
     Raises:
@@ -74,14 +74,14 @@ class NystromAttention(TokenMixer):
         n = x.shape[1]
         if n < self.landmarks:
             raise InputError(f'nystrom has landmarks={self.landmarks}, more than the {n} tokens; use fewer')
-        fill = missing(n, self.landmarks)
+        fill = pad_amount(n, self.landmarks)
         if self.mask_fill and fill and valid is None:
             valid = torch.ones(1, n, dtype=torch.bool, device=x.device)
         if valid is not None:
             # With mask_fill the zeros in front are masked like padding, otherwise they count as valid.
             valid = F.pad(valid.bool(), (fill, 0), value=not self.mask_fill)[:, None, :, None]  # (B, 1, N', 1)
         x = F.pad(x, (0, 0, fill, 0)) if fill else x  # without a bias, a zero token's q, k and v are zero
-        q, k, v = split_parts(self.qkv(x), self.num_heads, 3)
+        q, k, v = split_parts(self.qkv(x), self.num_heads, 3)  # (B, N', 3·H·d) -> 3 x (B, H, N', d)
         if self.rotary is not None:
             q, k = self.rotary.rotate_both(q, k, size)
         if valid is not None:
@@ -118,21 +118,21 @@ def nystrom_attention(
         (B, H, N, d).
     """
     if valid is None:
-        near_q, near_k = (u.unflatten(2, (landmarks, -1)).mean(dim=3) for u in (q, k))  # (B, H, N, d) -> (B, H, m, d)
-        shown, live = None, None
+        q_marks, k_marks = (u.unflatten(2, (landmarks, -1)).mean(dim=3) for u in (q, k))  # (B, H, N, d) -> (B, H, m, d)
+        key_mask, mark_mask = None, None
     else:
-        number = valid.unflatten(2, (landmarks, -1)).sum(dim=3)  # (B, 1, m, 1)
-        near_q, near_k = (u.unflatten(2, (landmarks, -1)).sum(dim=3) / number.clamp(min=1) for u in (q, k))
-        shown, live = valid.transpose(-2, -1), (number > 0).transpose(-2, -1)  # (B, 1, 1, N), (B, 1, 1, m)
-    seen = F.scaled_dot_product_attention(near_q, k, v, attn_mask=shown)  # (B, H, m, d)
+        counts = valid.unflatten(2, (landmarks, -1)).sum(dim=3)  # (B, 1, m, 1)
+        q_marks, k_marks = (u.unflatten(2, (landmarks, -1)).sum(dim=3) / counts.clamp(min=1) for u in (q, k))
+        key_mask, mark_mask = valid.transpose(-2, -1), (counts > 0).transpose(-2, -1)  # (B, 1, 1, N), (B, 1, 1, m)
+    out = F.scaled_dot_product_attention(q_marks, k, v, attn_mask=key_mask)  # (B, H, m, d)
     with without_autocast(q):  # the iteration needs float32 precision
-        near = (widen(near_q) * q.shape[-1] ** -0.5) @ widen(near_k).transpose(-2, -1)
-        if live is None:
-            near = near.softmax(dim=-1)
+        attn = (upcast(q_marks) * q.shape[-1] ** -0.5) @ upcast(k_marks).transpose(-2, -1)  # (B, H, m, m)
+        if mark_mask is None:
+            attn = attn.softmax(dim=-1)
         else:  # a landmark without valid tokens becomes a zero row and column, also of the pseudo-inverse
-            near = near.masked_fill(~live, float('-inf')).softmax(dim=-1) * live.transpose(-2, -1)
-        values = pseudo_inverse(near, pinv_iterations) @ widen(seen)
-    return F.scaled_dot_product_attention(q, near_k, values.to(q.dtype), attn_mask=live)
+            attn = attn.masked_fill(~mark_mask, float('-inf')).softmax(dim=-1) * mark_mask.transpose(-2, -1)
+        values = pseudo_inverse(attn, pinv_iterations) @ upcast(out)
+    return F.scaled_dot_product_attention(q, k_marks, values.to(q.dtype), attn_mask=mark_mask)
 
 
 def pseudo_inverse(a: Tensor, iterations: int) -> Tensor:

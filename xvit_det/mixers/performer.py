@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
-from xvit_det.functional import merge_heads, not_compiled, split_heads, widen, without_autocast
+from xvit_det.functional import merge_heads, not_compiled, split_heads, upcast, without_autocast
 from xvit_det.mixers.base import TokenMixer, resolve_head_dims
 from xvit_det.mixers.rotary import RotaryPosition
 
@@ -123,7 +123,7 @@ class PerformerAttention(TokenMixer):
         return self.proj(merge_heads(outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)))
 
     @contextmanager
-    def repeating(self) -> Iterator[None]:
+    def recomputing(self) -> Iterator[None]:
         """Do not count the repeated step."""
         interval, self.redraw_interval = self.redraw_interval, None
         try:
@@ -151,7 +151,7 @@ class PerformerAttention(TokenMixer):
     def _global(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         # Exponentials of the keys' and queries' norms overflow float16, so all of it is in float32.
         with without_autocast(q):
-            out = linear_attention(widen(q), widen(k), widen(v), widen(self.features), self.kernel, self.eps, valid)
+            out = linear_attention(upcast(q), upcast(k), upcast(v), upcast(self.features), self.kernel, self.eps, valid)
         return out.to(v.dtype)
 
 

@@ -69,8 +69,9 @@ class RotaryPosition(nn.Module):
         if size is None:
             raise InputError('axial rotary position needs the size (h, w) of the grid of tokens')
         h, w = size
-        rows = (torch.arange(h, device=device)[:, None] * self.frequencies)[:, None].expand(h, w, -1)
-        columns = (torch.arange(w, device=device)[:, None] * self.frequencies).expand(h, w, -1)
+        rows = torch.arange(h, device=device)[:, None] * self.frequencies  # (h, d/4)
+        columns = torch.arange(w, device=device)[:, None] * self.frequencies  # (w, d/4)
+        rows, columns = rows[:, None].expand(h, w, -1), columns.expand(h, w, -1)
         grid = torch.cat((rows, columns), dim=-1).flatten(0, 1)  # (h, w, d/2) -> (h·w, d/2)
         return torch.cat((grid.new_zeros(num_tokens - h * w, grid.shape[1]), grid))
 

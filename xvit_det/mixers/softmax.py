@@ -62,7 +62,7 @@ class SoftmaxAttention(TokenMixer):
         return self._map(q, k, valid)
 
     def _heads(self, x: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = split_parts(self.qkv(x), self.num_heads, 3)
+        q, k, v = split_parts(self.qkv(x), self.num_heads, 3)  # (B, N, 3·H·d) -> 3 x (B, H, N, d)
         if self.rotary is not None:
             q, k = self.rotary.rotate_both(q, k, size)
         return q, k, v

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from xvit_det import kernels
 from xvit_det.errors import InputError
 from xvit_det.folding import fold_before
-from xvit_det.functional import merge_heads, split_parts, widen
+from xvit_det.functional import merge_heads, split_parts, upcast
 from xvit_det.mixers.base import TokenMixer
 
 
@@ -21,7 +21,7 @@ def unit_vectors(x: Tensor, dim: int) -> Tensor:
     Squares are summed in float32 or wider: in float16 they overflow from 256 on, and an epsilon that float16 can
     represent would distort small vectors.
     """
-    wide = widen(x)
+    wide = upcast(x)
     norm = torch.linalg.vector_norm(wide, dim=dim, keepdim=True)
     return (wide / torch.where(norm > 1e-12, norm, 1)).to(x.dtype)
 
@@ -48,7 +48,7 @@ def xnorm_attention(
     Returns:
         (B, H, M, c).
     """
-    if kernel_serves(q, k, v, gamma):
+    if can_use_kernel(q, k, v, gamma):
         from xvit_det.kernels.xnorm import xnorm_attention as kernel
 
         return kernel(q, k, v, gamma, kv_axis, valid)
@@ -58,7 +58,7 @@ def xnorm_attention(
     return unit_vectors(q, dim=-1) @ kv
 
 
-def kernel_serves(q: Tensor, k: Tensor, v: Tensor, gamma: Tensor | None = None) -> bool:
+def can_use_kernel(q: Tensor, k: Tensor, v: Tensor, gamma: Tensor | None = None) -> bool:
     """Whether the Triton kernel can be used, see :mod:`xvit_det.kernels`: it neither broadcasts nor promotes dtypes,
     and a head must fit into one tile."""
     if not (kernels.usable(q, k, v, gamma) and q.dtype == k.dtype == v.dtype):

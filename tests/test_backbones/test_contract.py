@@ -177,7 +177,7 @@ def test_out_indices(name):
         (dict(out_indices=(0, 1)), r'pyramid needs four out_indices, or three'),
         (dict(out_type='cls_token', out_indices=0), r'cls_token reads the last block only'),
         (dict(frozen_stages=6), r'frozen_stages=6 is not in \[-1, 5\]'),
-        (dict(drop_path_rate=1.0), r'drop path rate 1\.0'),
+        (dict(drop_path_rate=1.0), r'drop_path_rate=1\.0'),
     ],
 )
 def test_wrong_options_are_refused_in_a_sentence(name, options, message):

@@ -33,8 +33,8 @@ class ViX(StagedBackbone):
     Args:
         arch: ``'paper'`` for CIFAR-10 and Tiny ImageNet, ``'paper_mixer'`` the same with the narrower MLP of
             MLP-Mixer, ``'tiny'``, ``'small'`` and ``'base'`` with DeiT's sizes, ``'base_4_heads'`` for the ImageNet
-            model in the paper's code; or a dict with the same keys, of which ``init_std`` is the standard deviation of the
-            initial class token and position table.
+            model in the paper's code; or a dict with the same keys, of which ``init_std`` is the standard deviation of
+            the initial class token and position table.
         mixer: ``'softmax'``, ``'performer'``, ``'linformer'``, ``'nystrom'``, ``'fourier'``, ``'mlp'`` or ``'xnorm'``,
             or a dict of the name under ``type`` and options.
         img_size: Image side in pixels, or (height, width), that position tables and Linformer are made for.

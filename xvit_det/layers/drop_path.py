@@ -18,7 +18,7 @@ class DropPath(nn.Module):
     def __init__(self, rate: float = 0.0) -> None:
         super().__init__()
         if not 0 <= rate < 1:
-            raise InputError(f'drop path rate {rate} is not in [0, 1)')
+            raise InputError(f'drop_path_rate={rate} is not in [0, 1)')
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:

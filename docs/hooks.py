@@ -17,7 +17,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    return markdown.replace('](../benchmarks/', '](benchmarks/')
+    return markdown.replace('](../benchmarks/', '](benchmarks/').replace('](../CONTRIBUTING.md', '](contributing.md')
 
 
 def on_page_content(html: str, **_: object) -> str:

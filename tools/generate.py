@@ -7,24 +7,26 @@ import argparse
 import functools
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import mmengine.config.utils
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 
-from xvit_det import list_models
-from xvit_det.analysis.model_index import metafiles
-from xvit_det.analysis.models import model_row
-from xvit_det.analysis.paper_tables import rows as paper_rows
-from xvit_det.analysis.paper_tables import to_markdown
-from xvit_det.benchmark.table import markdown as speed_markdown
-from xvit_det.hub import find_config
-
 REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO))
+
+from xvit_det import list_models  # noqa: E402
+from xvit_det.analysis.model_index import WITHOUT_TOTAL, metafiles  # noqa: E402
+from xvit_det.analysis.models import model_row  # noqa: E402
+from xvit_det.analysis.paper_tables import rows as paper_rows  # noqa: E402
+from xvit_det.analysis.paper_tables import to_markdown  # noqa: E402
+from xvit_det.benchmark.table import markdown as speed_markdown  # noqa: E402
+from xvit_det.hub import find_config  # noqa: E402
+
 RECORDS = REPO / 'benchmarks' / 'cpu'
 REGION = re.compile(r'(<!-- table: (\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
 SIZES = {'tiny': 't', 'small': 's', 'medium': 'm', 'base': 'b'}
@@ -87,7 +89,7 @@ def configs(pattern: str, keep: Callable[[str], bool] = lambda name: True) -> st
         mixer = part.get('mixer', '')
         mixer = f', {mixer if isinstance(mixer, str) else mixer.type}' if mixer else ''
         size = 'x'.join(map(str, row.size)) if len(set(row.size)) > 1 else row.size[0]
-        total = '–' if name.startswith('dino') else f'{row.parameters:,}'  # the two OpenMMLab families' DINOs differ
+        total = '–' if name in WITHOUT_TOTAL else f'{row.parameters:,}'
         epochs = config(name).train_cfg.max_epochs
         cells = (f'`{name}`', f'{part.type} {arch}{mixer}', epochs, total, f'{row.backbone_parameters:,}')
         rows.append((*cells, gmacs(name), size))
@@ -195,7 +197,7 @@ def learn_cifar10() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     'xvit': xvit,
-    'xvit_configs': lambda: configs('*xvit_*', lambda name: name not in ('mask_rcnn_xvit_shapes',)),
+    'xvit_configs': lambda: configs('*xvit_*', lambda name: name != 'mask_rcnn_xvit_shapes'),
     'vix_in1k': lambda: configs('*_in1k', lambda name: not name.startswith('xvit')),
     'vix_detection': vix_detection,
     'vix_tables': lambda: to_markdown(paper_rows()),
@@ -223,7 +225,6 @@ def main() -> None:
     parser.parse_args()
     # Each `_base_ = 'mmpretrain::…'` reads that package's whole model index again: most of the time of a config.
     mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
-    MMLogger.get_current_instance().setLevel('WARNING')
     for path, text in generated().items():
         if path.read_text() != text:
             path.write_text(text)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.visualization import Visualizer
 from PIL import Image
 from torch.distributed.elastic.utils.distributed import get_free_port
 
@@ -82,6 +83,12 @@ train_cfg = dict(by_epoch=True, max_epochs=1, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 """
+
+
+@pytest.fixture(autouse=True)
+def fresh_visualizers() -> None:
+    """Forget earlier tests' runs: mmdet's hook draws with the newest visualizer of the process, by order of names."""
+    Visualizer._instance_dict.clear()
 
 
 def draw_coco(folder: Path, names: tuple[str, ...] = CLASSES) -> Path:

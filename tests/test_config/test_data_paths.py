@@ -61,7 +61,15 @@ def test_folder_of_a_fixed_name_or_its_parent(tmp_path, monkeypatch, name):
         assert roots == {tmp_path}
 
 
-def test_data_set_without_root(tmp_path):
+def test_a_folder_whose_name_begins_alike_stays(tmp_path):
+    dataset = dict(type='CocoDataset', data_root='coco', ann_file='coco_train.json', data_prefix=dict(img='coco2017/'))
+    cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
+    set_data_root(cfg, str(tmp_path))
+    moved = cfg.train_dataloader.dataset
+    assert (moved.data_root, moved.ann_file, moved.data_prefix.img) == (str(tmp_path), 'coco_train.json', 'coco2017/')
+
+
+def test_dataset_without_root(tmp_path):
     cfg = Config(dict(train_dataloader=dict(dataset=coco('a'))))
     with pytest.raises(InputError, match='train dataset CocoDataset has no data_root'):
         set_data_root(cfg, str(tmp_path))

@@ -24,14 +24,14 @@ class Detector(nn.Module):
         """Never called here."""
 
 
-def sample(boxes: list[list[float]], scores: list[float], flip: bool):
+def sample(boxes: list[list[float]], scores: list[float], flip: str | None):
     """Predictions in an image of 4 x 10 pixels, each box filled by its mask."""
     from mmdet.structures import DetDataSample
 
     masks = torch.zeros(len(boxes), 4, 10, dtype=torch.bool)
     for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
         mask[y1:y2, x1:x2] = True
-    meta = dict(ori_shape=(4, 10), flip=flip, flip_direction='horizontal' if flip else None)
+    meta = dict(ori_shape=(4, 10), flip=flip is not None, flip_direction=flip)
     labels = torch.zeros(len(boxes), dtype=torch.long)
     found = InstanceData(
         bboxes=torch.tensor(boxes).float().reshape(-1, 4), scores=torch.tensor(scores), labels=labels, masks=masks
@@ -43,21 +43,32 @@ def test_masks_are_mirrored_back_and_follow_their_boxes():
     cfg = config()
     use_tta(cfg)
     model = MODELS.build(ConfigDict(cfg.tta_model, module=Detector()))
-    plain = sample([[0, 0, 3, 4]], [0.6], flip=False)
-    mirrored = sample([[7, 0, 10, 4], [0, 1, 2, 3]], [0.9, 0.5], flip=True)  # the same object, and one on the right
+    plain = sample([[0, 0, 3, 4]], [0.6], flip=None)
+    # The same object, and one on the right.
+    mirrored = sample([[7, 0, 10, 4], [0, 1, 2, 3]], [0.9, 0.5], flip='horizontal')
     (merged,) = model.merge_preds([[plain, mirrored]])
     found = merged.pred_instances
     assert found.bboxes.tolist() == [[0, 0, 3, 4], [8, 1, 10, 3]]
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.5]))
-    expected = sample([[0, 0, 3, 4], [8, 1, 10, 3]], [0.9, 0.5], flip=False).pred_instances.masks
+    expected = sample([[0, 0, 3, 4], [8, 1, 10, 3]], [0.9, 0.5], flip=None).pred_instances.masks
     assert torch.equal(found.masks, expected)
+
+
+@pytest.mark.parametrize(('flip', 'box'), [('vertical', [0, 1, 3, 4]), ('diagonal', [7, 1, 10, 4])])
+def test_masks_of_other_flips(flip, box):
+    cfg = config()
+    use_tta(cfg)
+    model = MODELS.build(ConfigDict(cfg.tta_model, module=Detector()))
+    (merged,) = model.merge_preds([[sample([], [], flip=None), sample([box], [0.9], flip=flip)]])
+    assert merged.pred_instances.bboxes.tolist() == [[0, 0, 3, 3]]
+    assert torch.equal(merged.pred_instances.masks, sample([[0, 0, 3, 3]], [0.9], flip=None).pred_instances.masks)
 
 
 def test_nothing_found_in_either_view():
     cfg = config()
     use_tta(cfg)
     model = MODELS.build(ConfigDict(cfg.tta_model, module=Detector()))
-    (merged,) = model.merge_preds([[sample([], [], flip=False), sample([], [], flip=True)]])
+    (merged,) = model.merge_preds([[sample([], [], flip=None), sample([], [], flip='horizontal')]])
     assert len(merged.pred_instances) == 0
 
 

@@ -124,7 +124,7 @@ def device_report() -> dict[str, str]:
     devices = {'cpu': f'{platform.machine()}, {torch.get_num_threads()} threads'}
     for i in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(i).total_memory / 2**30
-        bf16 = 'bfloat16 and float16' if torch.cuda.is_bf16_supported() else 'float16'
+        bf16 = 'bfloat16 and float16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'float16'
         devices[f'cuda:{i}'] = f'{torch.cuda.get_device_name(i)}, {memory:.0f} GiB, {bf16}'
     if torch.backends.mps.is_available():
         devices['mps'] = 'Apple GPU'
@@ -133,9 +133,10 @@ def device_report() -> dict[str, str]:
 
 def package_version() -> str:
     try:
-        return f'xvit_det {version("xvit_det")}'
+        installed = f'{version("xvit_det")} installed'
     except PackageNotFoundError:
-        return f'{xvit_det.__version__}, not installed, from {xvit_det.__path__[0]}'
+        installed = 'not installed'
+    return f'xvit_det {xvit_det.__version__} from {xvit_det.__path__[0]}, {installed}'
 
 
 def collect() -> Report:
@@ -163,7 +164,7 @@ def collect() -> Report:
     has_gpu = torch.cuda.is_available()
     features['GPU'] = Verdict(has_gpu, f'CUDA {torch.version.cuda}' if has_gpu else gpu)
     features['mixed precision'] = Verdict(
-        has_gpu, 'with --amp' if has_gpu else 'needs a GPU; --amp is ignored on a CPU'
+        has_gpu, 'as most configs have it, or with --amp' if has_gpu else 'needs a GPU; --amp is ignored on a CPU'
     )
     fast = has_gpu and kernels.usable(torch.empty(1, device='cuda'))
     needs = 'not needed: PyTorch takes their place; they need an NVIDIA GPU (Ampere or newer), Triton and a C compiler'

@@ -46,6 +46,7 @@ def metafiles() -> dict[str, str]:
     files: dict[str, dict[str, list]] = {}
     for path, name, architecture, paper in COLLECTIONS.values():
         file = files.setdefault(path, dict(Collections=[], Models=[]))
+        # Copies, because YAML writes an anchor for an object that it meets twice.
         file['Collections'].append(dict(Name=name, Metadata=dict(Architecture=[*architecture]), Paper={**paper}))
     for name in list_models():
         if name not in NOT_LISTED:

@@ -1,6 +1,5 @@
 """Parameters and MACs of shipped configs."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +8,8 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from xvit_det.analysis.counts import count_macs, count_parameters
-from xvit_det.compat.quiet import import_quietly
-from xvit_det.hub import complete_model, find_config, list_models
+from xvit_det.compat.quiet import import_quietly, without_log
+from xvit_det.hub import complete_model, find_config
 
 DETECTION_SIZE = (800, 1344)
 
@@ -36,12 +35,6 @@ class ModelRow:
     macs: int
 
 
-def model_rows(pattern: str = '*') -> Iterator[ModelRow]:
-    """Build and count, without numbers in the weights, every shipped config whose name matches."""
-    for name in list_models(pattern):
-        yield model_row(name)
-
-
 def model_row(name: str) -> ModelRow:
     """Build and count the model of one config."""
     cfg = Config.fromfile(find_config(name))
@@ -61,7 +54,7 @@ def build_shapes(cfg: Config) -> nn.Module:
     """The model of a config on PyTorch's meta device: shapes without numbers, at no cost of time or memory."""
     import_quietly(cfg.default_scope)
     complete_model(cfg)
-    with torch.device('meta'):
+    with torch.device('meta'), without_log():
         return MODELS.build({**cfg.model, '_scope_': cfg.default_scope})
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
 
 from xvit_det.analysis.counts import count_parameters
+from xvit_det.analysis.models import build_shapes
 from xvit_det.compat.quiet import import_quietly
 from xvit_det.hub import find_config, list_models
 
@@ -77,8 +76,7 @@ def rows() -> list[Row]:
 
 def _row(name: str) -> Row:
     cfg = Config.fromfile(find_config(name))
-    with torch.device('meta'):
-        model = MODELS.build({**cfg.model, '_scope_': 'mmpretrain'})
+    model = build_shapes(cfg)
     return Row(name, cfg.paper.to_dict(), count_parameters(model, 'paper'), count_parameters(model))
 
 

@@ -107,8 +107,8 @@ class XViT(Backbone):
             ``out_indices``; ``'cls_token'``: the class token (B, d) after class attention; ``'avg_featmap'``: the
             normalised, averaged tokens (B, d) of ``out_indices``. Parameters that the chosen output does not use are
             not created.
-        out_indices: Blocks to read, negative from the end. ``None``: four evenly spaced ones for ``'pyramid'`` (3, 5,
-            7, 11 at depth 12 and 7, 11, 15, 23 at depth 24), else the last. Three for ``'pyramid'`` leave out stride 4,
+        out_indices: Blocks to read, negative from the end. ``None``: four for ``'pyramid'`` (3, 5, 7, 11 at depth
+            12 and 7, 11, 15, 23 at depth 24, as XCiT), else the last. Three for ``'pyramid'`` leave out stride 4,
             for detectors that start at stride 8.
         layer_scale: Initial value of the affines' alpha; ``None``: that of the arch.
         drop_path_rate: Probability of skipping a residual branch in training, the same at every depth.

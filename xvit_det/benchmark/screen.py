@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from xvit_det.screen import screen
+
 Item = TypeVar('Item')
 STDERR = Console(stderr=True)
 
@@ -30,7 +32,7 @@ def show_table(title: str, rows: Sequence[dict]) -> None:
         table.add_column(name.replace('_', ' '), justify='left' if isinstance(value, str) else 'right')
     for row in rows:
         table.add_row(*map(_cell, row.values()))
-    Console(width=None if Console().is_terminal else 140).print(table)
+    screen(140).print(table)
 
 
 def _cell(value: object) -> str:

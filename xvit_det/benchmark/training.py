@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS
@@ -13,6 +12,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from xvit_det.backbones.pretrained import load_pretrained
+from xvit_det.compat.quiet import without_log
 from xvit_det.config.load import set_loader_defaults
 from xvit_det.errors import InputError
 from xvit_det.hub import complete_model
@@ -31,13 +31,8 @@ def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> t
     model = MODELS.build(cfg.model).to(device)
     if checkpoint:
         load_pretrained(model, checkpoint)
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('WARNING')  # the optimizer's constructor would list every parameter
-    try:
+    with without_log():
         return model, build_optim_wrapper(model, cfg.optim_wrapper)
-    finally:
-        logger.setLevel(level)
 
 
 def build_loader(cfg: Config, split: str, workers: int | None = None) -> DataLoader:

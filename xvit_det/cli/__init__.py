@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--version', action='version', version=f'xvit_det {xvit_det.__version__}')
     parser.add_argument('command', choices=COMMANDS, metavar='COMMAND', help='one of those below')
     parser.add_argument('arguments', nargs=REMAINDER, help="the command's own; COMMAND --help lists them")
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        return parser.print_help()
     args = parser.parse_args(argv)
     module = import_module(f'xvit_det.cli.{args.command.replace("-", "_")}')
     sys.exit(module.main(args.arguments))

@@ -84,8 +84,8 @@ def add_config_arguments(parser: ArgumentParser) -> None:
 
 def add_run_arguments(parser: ArgumentParser) -> None:
     """What training and testing have in common beside the config."""
-    parser.add_argument('--work-dir', help='folder for logs and results (default: work_dirs/<config name>)')
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
+    parser.add_argument('--work-dir', metavar='DIR', help='logs and results (default: work_dirs/<config name>)')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes are started')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
 
 
@@ -99,11 +99,6 @@ def check_positive(args: Namespace, *names: str) -> None:
         value = getattr(args, name.replace('-', '_'), None)
         if value is not None and value < 1:
             raise InputError(f'--{name} must be at least 1, not {value}')
-
-
-def width(columns: int) -> int | None:
-    """For rich's Console: the terminal's own width, or this many columns where the output goes into a file."""
-    return None if sys.stdout.isatty() else columns
 
 
 Arguments = Sequence[str] | None  # of a command: None takes those of the process

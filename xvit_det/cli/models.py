@@ -4,8 +4,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from xvit_det.cli.common import Arguments, command, make_parser, width
+from xvit_det.cli.common import Arguments, command, make_parser
 from xvit_det.errors import InputError
+from xvit_det.screen import screen
 
 
 @command
@@ -38,7 +39,7 @@ def main(argv: Arguments = None) -> None:
             f'{row.macs / 1e9:.2f}',
             'x'.join(map(str, row.size)),
         )
-    Console(width=width(120)).print(table)
+    screen(120).print(table)
 
 
 if __name__ == '__main__':

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
-from xvit_det.cli.common import Arguments, command, make_parser, width
+from xvit_det.cli.common import Arguments, command, make_parser
+from xvit_det.screen import screen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def print_tables(table_rows: 'Sequence[Row]') -> None:
     """Print the tables, and how many figures agree."""
     from xvit_det.analysis.paper_tables import COLUMNS, TEXT_COLUMNS, by_table
 
-    console = Console(width=width(130))
+    console = screen(130)
     for title, group in by_table(table_rows):
         table = Table(title=title)
         for column in COLUMNS:

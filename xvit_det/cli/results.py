@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from xvit_det.screen import screen
 
 COCO_COLUMNS = {'AP': 'mAP', 'AP50': 'mAP_50', 'AP75': 'mAP_75', 'APs': 'mAP_s', 'APm': 'mAP_m', 'APl': 'mAP_l'}
 COCO_ROWS = {'bbox': 'box', 'segm': 'mask'}
@@ -28,7 +29,7 @@ def print_results(metrics: Mapping[str, float], paper: Mapping[str, Any] | None 
     table = _coco_table(values, coco, paper) if coco else _plain_table(values, paper)
     if paper:
         table.caption = f'paper: {source}'
-    Console(width=None if Console().is_terminal else 100).print(table)
+    screen(100).print(table)
 
 
 def _coco_table(values: Mapping[str, float], kinds: list[str], paper: Mapping[str, Any]) -> Table:

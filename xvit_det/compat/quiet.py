@@ -8,6 +8,20 @@ from io import StringIO
 
 
 @contextmanager
+def without_log() -> Iterator[None]:
+    """Drop what is logged below a warning, such as every parameter that is initialised or optimized."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
 def without_remarks() -> Iterator[None]:
     """Drop what is printed to stdout, and Python's warnings."""
     with redirect_stdout(StringIO()), warnings.catch_warnings():

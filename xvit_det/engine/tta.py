@@ -4,6 +4,8 @@ import torch
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 
+FLIPPED_AXES = {'horizontal': [-1], 'vertical': [-2], 'diagonal': [-2, -1]}
+
 
 def register_instance_tta() -> None:
     """Register ``InstanceTTAModel``; not at import, because its base class needs mmdet."""
@@ -29,7 +31,8 @@ def register_instance_tta() -> None:
             found, keep = found[: self.tta_cfg.max_per_img], keep[: self.tta_cfg.max_per_img]
             result = InstanceData(bboxes=found[:, :4], scores=found[:, 4], labels=labels[keep])
             if 'masks' in views[0]:  # (n, H, W) in the original image, flipped for a flipped view
-                masks = [v.masks.flip(-1) if m['flip'] else v.masks for v, m in zip(views, metas, strict=True)]
+                axes = [FLIPPED_AXES[meta['flip_direction']] if meta['flip'] else [] for meta in metas]
+                masks = [view.masks.flip(axis) for view, axis in zip(views, axes, strict=True)]
                 result.masks = torch.cat(masks)[keep]
             merged.pred_instances = result
             return merged

@@ -30,9 +30,8 @@ class FeaturePyramid(nn.Module):
         for width, in_stride, stride in zip(channels, self.in_strides, self.strides, strict=True):
             up, down = in_stride // stride, stride // in_stride
             if stride == in_stride * down and down > 1:
-                level: nn.Module = nn.MaxPool2d(
-                    down, ceil_mode=True
-                )  # ceil: no odd last row is lost, and sizes are ⌈H/32⌉
+                # ceil_mode: no odd last row is lost, and sizes are ⌈H/32⌉
+                level: nn.Module = nn.MaxPool2d(down, ceil_mode=True)
             elif in_stride == stride * up and up.bit_count() == 1:
                 level = _upsample(width, up, norm_cfg)
             else:

@@ -3,7 +3,7 @@ _base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '_base_/schedules/ada
 custom_imports = dict(imports=['xvit_det'], allow_failed_imports=False)
 model = dict(
     backbone=dict(
-        _delete_=True, type='XViT', arch='small', out_indices=(5, 7, 11), drop_path_rate=0.05, mask_padding=True
+        _delete_=True, type='XViT', arch='small', out_strides=(8, 16, 32), drop_path_rate=0.05, mask_padding=True
     ),
     neck=dict(in_channels=[384] * 3, start_level=0),
 )

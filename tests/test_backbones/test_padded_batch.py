@@ -30,7 +30,7 @@ def test_compiles_into_one_graph():
 @pytest.mark.parametrize('sizes', [[[32, 64]], [32, 64], [[64, 33], [64, 64]], [[0, 5], [32, 64]]])
 def test_image_sizes_that_do_not_fit_are_refused(sizes):
     with pytest.raises(InputError, match=r'image_sizes .* is not a \(height, width\) within \(32, 64\)'):
-        build(mask_padding=True)(torch.randn(2, 3, 32, 64), torch.tensor(sizes))
+        build(mask_padding=True)(torch.randn(2, 3, 32, 64), image_sizes=torch.tensor(sizes))
 
 
 @every_out_type
@@ -49,7 +49,7 @@ def test_an_image_in_a_padded_batch_gives_what_it_gives_alone(out_type, given):
     for row, image in zip(batch, images, strict=True):
         row[:, : image.shape[1], : image.shape[2]] = image
     with torch.no_grad():
-        together = model(batch, torch.tensor(sizes) if given else None)
+        together = model(batch, image_sizes=torch.tensor(sizes) if given else None)
         for number, image in enumerate(images):
             for whole, alone in zip(together, model(image[None]), strict=True):
                 part = whole[number]

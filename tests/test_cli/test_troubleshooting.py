@@ -76,7 +76,15 @@ def call_a_compiled_op() -> None:
     border_align(torch.zeros(1, 8, 4, 4), torch.zeros(1, 16, 4), 1)
 
 
+def train_without_a_map(capsys: pytest.CaptureFixture) -> str:
+    config = "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\ncustom_imports = dict(imports=['xvit_det'])\n"
+    backbone = "backbone=dict(_delete_=True, type='XViT', arch='tiny', out_strides=(8, 16, 32))"
+    Path('c.py').write_text(f'{config}model = dict({backbone}, neck=dict(in_channels=[192] * 3))')
+    return of_a_command(train, 'c.py')(capsys)
+
+
 MISTAKES = {
+    'Strides of maps and heads differ': train_without_a_map,
     'The data is not there': of_a_command(train, 'mask_rcnn_xvit_s_3x'),
     'Class names do not match': of_a_command(train, CUSTOM),
     'The number of classes does not match': of_a_command(

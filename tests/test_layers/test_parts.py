@@ -123,7 +123,7 @@ def test_pyramid_sizes_and_levels():
     assert [tuple(o.shape[-2:]) for o in outs] == [(20, 28), (10, 14), (5, 7), (3, 4)]
     assert outs[2] is maps[2]
     assert outs[3][0, 0, 2, 3] == maps[3][0, 0, 4, 6], 'the last odd row and column are seen'
-    three = FeaturePyramid([4] * 3, BN)
+    three = FeaturePyramid([4] * 3, BN, strides=(8, 16, 32))
     assert [tuple(o.shape[-2:]) for o in three(maps[1:])] == [(10, 14), (5, 7), (3, 4)]
 
 
@@ -136,7 +136,7 @@ def test_pyramid_of_maps_of_several_strides():
         assert sum(isinstance(m, nn.ConvTranspose2d) for m in level) == math.log2(factor)
     same = FeaturePyramid([4] * 4, BN, in_strides=(4, 8, 16, 32))
     assert all(a is b for a, b in zip(same(maps), maps, strict=True)) and not list(same.parameters())
-    assert FeaturePyramid([4] * 3, BN, in_strides=(4, 16, 32)).strides == (8, 16, 32)
+    assert FeaturePyramid([4] * 2, BN, in_strides=(16, 16), strides=(8, 32)).strides == (8, 32)
     finer = FeaturePyramid([4] * 4, BN, in_strides=(8,) * 4).eval()
     outs = finer([maps[0]] * 4)
     assert [tuple(o.shape[-2:]) for o in outs] == [(10, 14), (5, 7), (3, 4), (2, 2)]

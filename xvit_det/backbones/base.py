@@ -1,10 +1,12 @@
 """What all backbones share: choice of variant and outputs, freezing, layer depth, loading of weights."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -12,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from xvit_det.backbones.pretrained import FUSED, check_fused, load_pretrained, log_resampled, resample_tables
 from xvit_det.errors import InputError
 from xvit_det.folding import fold_parts
+from xvit_det.layers.pyramid import STRIDES
 
 OUT_TYPES = ('pyramid', 'featmap', 'cls_token', 'avg_featmap')
 
@@ -49,14 +52,59 @@ def resolve_indices(indices: int | Sequence[int], depth: int) -> tuple[int, ...]
     return resolved
 
 
+def resolve_outputs(
+    out_type: str,
+    out_indices: int | Sequence[int] | None,
+    out_strides: int | Sequence[int] | None,
+    pyramid_indices: Sequence[int],
+    depth: int,
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The blocks to read, and the strides of the pyramid's maps; no strides for other outputs.
+
+    Args:
+        out_type: One of ``OUT_TYPES``.
+        out_indices, out_strides: As the user gave them, see :class:`Backbone`.
+        pyramid_indices: The blocks that a pyramid of strides 4, 8, 16, 32 reads unless told otherwise.
+        depth: Number of blocks.
+
+    Raises:
+        InputError: Values that are not possible, or do not go together.
+    """
+    if out_type != 'pyramid':
+        if out_strides is not None:
+            raise InputError(f'out_strides={out_strides} needs out_type pyramid, not {out_type}')
+        return resolve_indices(-1 if out_indices is None else out_indices, depth), ()
+    if out_strides is None:
+        indices = resolve_indices(pyramid_indices if out_indices is None else out_indices, depth)
+        if len(indices) not in (3, 4):
+            raise InputError(
+                f'out_type pyramid needs four out_indices, or three to start at stride 8, not {out_indices}; '
+                f'out_strides selects any of the strides {STRIDES}'
+            )
+        return indices, STRIDES[-len(indices) :]
+    strides = (out_strides,) if isinstance(out_strides, int) else tuple(out_strides)
+    if not strides or strides != tuple(stride for stride in STRIDES if stride in strides):
+        raise InputError(f'out_strides={out_strides} is not one or more of {STRIDES} in ascending order')
+    if out_indices is None:
+        out_indices = [pyramid_indices[STRIDES.index(stride)] for stride in strides]
+    indices = resolve_indices(out_indices, depth)
+    if len(indices) != len(strides):
+        raise InputError(f'out_indices={out_indices} and out_strides={out_strides} are not of the same length')
+    return indices, strides
+
+
 class Backbone(BaseModule, ABC):
     """Base of all backbones. A subclass calls this constructor, builds its modules, and ends with :meth:`_freeze`.
 
     Args:
         out_type: One of ``OUT_TYPES``.
-        out_indices: Blocks whose outputs are returned, 0-based, negative from the end.
+        out_indices: Blocks whose outputs are returned, 0-based, negative from the end. ``None``: ``pyramid_indices``
+            for ``'pyramid'``, else the last. Blocks after the last of them are not built, which is logged.
+        out_strides: Strides of the pyramid's maps: one or more of 4, 8, 16, 32. ``None``: all of them, or the last
+            three if there are three ``out_indices``.
         in_channels: Channels of the image.
         depth: Number of blocks that ``out_indices`` may name.
+        pyramid_indices: The blocks that a pyramid of all four strides reads by default.
         frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks. Frozen parts get no
             gradient and stay in evaluation mode.
         norm_eval: Keep BatchNorm layers in evaluation mode while training.
@@ -83,8 +131,10 @@ class Backbone(BaseModule, ABC):
         self,
         *,
         depth: int,
+        pyramid_indices: Sequence[int],
         out_type: str,
-        out_indices: int | Sequence[int],
+        out_indices: int | Sequence[int] | None,
+        out_strides: int | Sequence[int] | None,
         in_channels: int,
         frozen_stages: int,
         norm_eval: bool,
@@ -96,15 +146,20 @@ class Backbone(BaseModule, ABC):
             raise InputError(f'out_type {out_type!r} is not one of {", ".join(OUT_TYPES)}')
         self.out_type = out_type
         self.in_channels = in_channels
-        self.out_indices = resolve_indices(out_indices, depth)
-        if out_type == 'pyramid' and len(self.out_indices) not in (3, 4):
-            raise InputError(
-                f'out_type pyramid needs four out_indices, or three to start at stride 8; not {out_indices}'
-            )
+        self.out_indices, self.pyramid_strides = resolve_outputs(
+            out_type, out_indices, out_strides, pyramid_indices, depth
+        )
         if out_type == 'cls_token' and self.out_indices != (depth - 1,):
             raise InputError(f'out_type cls_token reads the last block only, not out_indices={out_indices}')
         # Blocks after the last output would never get a gradient, so they are not built.
         self.num_blocks = self.out_indices[-1] + 1
+        if self.num_blocks < depth and not (out_indices is None and out_strides is None):
+            print_log(
+                f'{type(self).__name__}: the last output is that of block {self.num_blocks} of {depth} '
+                f'(out_indices={self.out_indices}), so {depth - self.num_blocks} blocks are not built',
+                logger='current',
+                level=logging.WARNING,
+            )
         if not (isinstance(frozen_stages, int) and -1 <= frozen_stages <= self.num_blocks):
             raise InputError(f'frozen_stages={frozen_stages} is not in [-1, {self.num_blocks}]')
         self.frozen_stages = frozen_stages

@@ -56,6 +56,7 @@ class PiX(StagedBackbone):
         out_type: ``'pyramid'``, ``'featmap'``, ``'cls_token'`` (the class token, created for this output only) or
             ``'avg_featmap'``.
         out_indices: Blocks to read, counted through all stages; ``None``: the arch's for the pyramid, else the last.
+        out_strides: Strides of the pyramid's maps, such as ``(8, 16, 32)`` or ``32``; ``None``: 4, 8, 16, 32.
         drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.
         frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks.
         norm_eval: Keep BatchNorm layers in evaluation mode while training.
@@ -101,6 +102,7 @@ class PiX(StagedBackbone):
         in_channels: int = 3,
         out_type: str = 'pyramid',
         out_indices: int | Sequence[int] | None = None,
+        out_strides: int | Sequence[int] | None = None,
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -119,6 +121,7 @@ class PiX(StagedBackbone):
             in_channels=in_channels,
             out_type=out_type,
             out_indices=out_indices,
+            out_strides=out_strides,
             drop_path_rate=drop_path_rate,
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,

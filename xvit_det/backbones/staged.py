@@ -38,7 +38,9 @@ class StagedBackbone(Backbone):
             ``'cls_token'``: the vector that the family's classification head takes; ``'avg_featmap'``: the normalised,
             averaged tokens of ``out_indices``. Parameters that the chosen output does not use are not created.
         out_indices: Blocks to read, counted through all stages, negative from the end. ``None``: those of the
-            architecture for ``'pyramid'``, else the last.
+            architecture for ``'pyramid'``, else the last. Blocks after the last of them are not built.
+        out_strides: Strides of the pyramid's maps, such as ``(8, 16, 32)``, or ``32`` for a single map; each is read
+            from its usual block. ``None``: 4, 8, 16, 32.
         drop_path_rate: Probability of skipping a residual branch in training, growing linearly from 0 at the first
             block to this value at the last.
         frozen_stages, norm_eval, with_cp: See :class:`Backbone`.
@@ -70,6 +72,7 @@ class StagedBackbone(Backbone):
         in_channels: int,
         out_type: str,
         out_indices: int | Sequence[int] | None,
+        out_strides: int | Sequence[int] | None,
         drop_path_rate: float,
         frozen_stages: int,
         norm_eval: bool,
@@ -81,12 +84,12 @@ class StagedBackbone(Backbone):
         settings = resolve_arch(arch, self.arch_zoo, {})
         self._check_stages(settings)
         depths = settings['depths']
-        if out_indices is None:
-            out_indices = settings['pyramid_indices'] if out_type == 'pyramid' else -1
         super().__init__(
             depth=sum(depths),
+            pyramid_indices=settings['pyramid_indices'],
             out_type=out_type,
             out_indices=out_indices,
+            out_strides=out_strides,
             in_channels=in_channels,
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
@@ -127,7 +130,7 @@ class StagedBackbone(Backbone):
         self.out_channels = tuple(settings['embed_dims'][stage] for stage in tapped)
         self.out_strides = strides if out_type == 'featmap' else ()
         if out_type == 'pyramid':
-            self.pyramid = FeaturePyramid(self.out_channels, self.norm_cfg, strides)
+            self.pyramid = FeaturePyramid(self.out_channels, self.norm_cfg, strides, self.pyramid_strides)
             self.out_strides = self.pyramid.strides
         elif out_type != 'featmap':
             self.norms = nn.ModuleList(self._final_norm(channels) for channels in self.out_channels)

@@ -108,8 +108,9 @@ class XViT(Backbone):
             normalised, averaged tokens (B, d) of ``out_indices``. Parameters that the chosen output does not use are
             not created.
         out_indices: Blocks to read, negative from the end. ``None``: four for ``'pyramid'`` (3, 5, 7, 11 at depth
-            12 and 7, 11, 15, 23 at depth 24, as XCiT), else the last. Three for ``'pyramid'`` leave out stride 4,
-            for detectors that start at stride 8.
+            12 and 7, 11, 15, 23 at depth 24, as XCiT), else the last. Blocks after the last of them are not built.
+        out_strides: Strides of the pyramid's maps, such as ``(8, 16, 32)`` for detectors that start at stride 8, or
+            ``32`` for a single map; each is read from its usual block. ``None``: 4, 8, 16, 32.
         layer_scale: Initial value of the affines' alpha; ``None``: that of the arch.
         drop_path_rate: Probability of skipping a residual branch in training, the same at every depth.
         position: Add the Fourier position encoding.
@@ -140,6 +141,7 @@ class XViT(Backbone):
         in_channels: int = 3,
         out_type: str = 'pyramid',
         out_indices: int | Sequence[int] | None = None,
+        out_strides: int | Sequence[int] | None = None,
         layer_scale: float | None = None,
         drop_path_rate: float = 0.0,
         position: bool = True,
@@ -154,12 +156,12 @@ class XViT(Backbone):
     ) -> None:
         settings = resolve_arch(arch, self.arch_zoo, self.arch_aliases)
         depth, embed_dims = settings['depth'], settings['embed_dims']
-        if out_indices is None:
-            out_indices = pyramid_indices(depth) if out_type == 'pyramid' else -1
         super().__init__(
             depth=depth,
+            pyramid_indices=pyramid_indices(depth) if out_type == 'pyramid' and out_indices is None else (),
             out_type=out_type,
             out_indices=out_indices,
+            out_strides=out_strides,
             in_channels=in_channels,
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
@@ -184,7 +186,7 @@ class XViT(Backbone):
             for _ in range(self.num_blocks)
         )
         if out_type == 'pyramid':
-            self.pyramid = FeaturePyramid([embed_dims] * len(self.out_indices), norm_cfg)
+            self.pyramid = FeaturePyramid([embed_dims] * len(self.out_indices), norm_cfg, strides=self.pyramid_strides)
         elif out_type == 'cls_token':
             self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
             self.class_blocks = nn.ModuleList(
@@ -206,7 +208,7 @@ class XViT(Backbone):
             groups[0].append(self.pos_embed)
         return groups
 
-    def forward(self, x: Tensor, image_sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, *, image_sizes: Tensor | None = None) -> tuple[Tensor, ...]:
         """Compute the features of a batch of images.
 
         Args:

@@ -36,6 +36,7 @@ def main(argv: Arguments = None) -> None:
     from xvit_det.config.data_check import check_data
     from xvit_det.config.launch import set_launcher
     from xvit_det.config.load import load_config
+    from xvit_det.config.model_check import check_model
 
     cfg = load_config(args.config, data_root=args.data_root, options=args.cfg_options, work_dir=args.work_dir)
     set_launcher(cfg, args.launcher, args.local_rank)
@@ -48,7 +49,8 @@ def main(argv: Arguments = None) -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
-    images = check_data(cfg, ('train', 'val'))  # in every process, so that all of them stop
+    check_model(cfg)  # as the data: in every process, so that all of them stop
+    images = check_data(cfg, ('train', 'val'))
     if cfg.get('load_from') and cfg.get('resume') and not Path(cfg.load_from).is_file():
         raise InputError(f'--resume: {cfg.load_from} is not a file')
     train(cfg, images)

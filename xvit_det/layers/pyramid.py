@@ -9,23 +9,32 @@ from xvit_det.layers.gelu import InplaceGELU
 from xvit_det.layers.norm import build_norm, fold_norm
 from xvit_det.layers.padding import ImageExtents
 
+STRIDES = (4, 8, 16, 32)
+
 
 class FeaturePyramid(nn.Module):
-    """Resamples each map to one of the strides 4, 8, 16, 32: transposed convolutions up, max-pooling down.
+    """Resamples each map to a stride of its own: transposed convolutions up, max-pooling down.
 
     Args:
-        channels: Channels of each map: four, or three for detectors that start at stride 8, such as RetinaNet and DINO.
+        channels: Channels of each map.
         norm_cfg: See :func:`build_norm`.
         in_strides: Strides of the maps, powers of two; ``None``: all 16.
+        strides: Strides of the outputs.
 
     Raises:
         InputError: The ratio of a map's stride and its output stride is not a power of two.
     """
 
-    def __init__(self, channels: Sequence[int], norm_cfg: dict, in_strides: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        norm_cfg: dict,
+        in_strides: Sequence[int] | None = None,
+        strides: Sequence[int] = STRIDES,
+    ) -> None:
         super().__init__()
         self.in_strides = tuple(in_strides or [16] * len(channels))
-        self.strides = (4, 8, 16, 32)[-len(channels) :]
+        self.strides = tuple(strides)
         self.levels = nn.ModuleList()
         for width, in_stride, stride in zip(channels, self.in_strides, self.strides, strict=True):
             up, down = in_stride // stride, stride // in_stride

@@ -79,7 +79,12 @@ def runs(env: Path, code: str) -> bool:
 def fingerprint(requirements: Path) -> str:
     """Hash of all that decides what is installed; the clone's path is part of it, as the package is editable."""
     parts = [LIBRARIES.read_text(), requirements.read_text(), (REPO / 'pyproject.toml').read_text()]
-    parts += [Path(__file__).read_text(), str(REPO), sys.version]
+    parts += [
+        Path(__file__).read_text(),
+        (REPO / 'xvit_det' / 'compat' / 'startup.py').read_text(),
+        str(REPO),
+        sys.version,
+    ]
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from xvit_det import compat as compat
-from xvit_det.compat.finder import when_imported
+from xvit_det.compat.after_import import when_imported
 from xvit_det.registration import register
 
 if TYPE_CHECKING:

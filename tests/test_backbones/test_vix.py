@@ -125,7 +125,7 @@ def test_the_deep_stem_has_the_norms_asked_for():
         (dict(stem='conv', patch_size=16), 'stride of 1, 2, 4 or 8, not 16; use stem deep_conv'),
         (
             dict(out_type='pyramid', patch_size=14),
-            'a map of stride 14 cannot become one of stride 4: not a power of two',
+            'a map of stride 14 cannot become one of stride 4: the ratio is not a power of two',
         ),
         (dict(arch='huge'), "arch 'huge' is not one of paper, paper_mixer, tiny, small, base, base_4_heads"),
         (

@@ -86,7 +86,7 @@ def test_padded_batches(out_type):
     fused = copy.deepcopy(model).fuse()
     x = torch.randn(3, 3, 96, 128)
     sizes = torch.tensor([[96, 128], [50, 90], [1, 128]])
-    assert_same(model(x, sizes), fused(x, sizes))
+    assert_same(model(x, image_sizes=sizes), fused(x, image_sizes=sizes))
 
 
 @torch.no_grad()

@@ -204,9 +204,9 @@ def test_backbone(out_type, fused, launches):
     model = model.fuse() if fused else model
     x = torch.randn(2, 3, 80, 150, device=DEVICE)
     sizes = torch.tensor([[80, 150], [33, 70]], device=DEVICE)
-    expected = by_pytorch(model, x, sizes)
+    expected = by_pytorch(model, x, image_sizes=sizes)
     assert not launches
-    assert_close(model(x, sizes)[0], expected[0], factor=10)
+    assert_close(model(x, image_sizes=sizes)[0], expected[0], factor=10)
     # The class token has attention but no neighbours.
     assert launches == [*XNORM, '_lpi'] + (XNORM if out_type == 'cls_token' else [])
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from xvit_det.compat import mmcv_ext, pkg_resources
-from xvit_det.compat.finder import STAND_INS, StandInFinder, _CallAfterImport, when_imported
+from xvit_det.compat import mmcv_ext, pkg_resources, startup
+from xvit_det.compat.after_import import _CallAfterImport, when_imported
 
 
 @pytest.fixture
@@ -28,10 +28,11 @@ def fake_mmcv(tmp_path, monkeypatch):
 
 
 def test_installed_once_and_last():
-    StandInFinder.install()
-    StandInFinder.install()
-    assert [type(f) for f in sys.meta_path].count(StandInFinder) == 1
-    assert StandInFinder().find_spec('mmcv.ops', None) is None
+    startup.install()
+    startup.install()
+    names = [getattr(finder, '__name__', '') for finder in sys.meta_path]
+    assert names.count('StandInFinder') == 1
+    assert startup.StandInFinder.find_spec('mmcv.ops') is None
 
 
 def test_spec_is_complete():
@@ -42,10 +43,11 @@ def test_spec_is_complete():
     assert ext.__spec__ is not None and hasattr(ext, 'nms') and hasattr(ext, 'border_align_forward')
 
 
-def run_python(code: str) -> str:
+def run_python(code: str, cwd: str | None = None, **variables: str) -> str:
     # Commands of other tests have set the variable in this process.
-    clean = {k: v for k, v in os.environ.items() if k != 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'}
-    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env=clean).stdout
+    clean = {k: v for k, v in os.environ.items() if k != 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'} | variables
+    command = [sys.executable, '-c', code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=clean, cwd=cwd).stdout
 
 
 def test_import_is_light_and_leaves_pytorch_as_it_is():
@@ -73,6 +75,25 @@ def test_classes_are_registered_in_either_order(imports):
     assert 'backbones.xvit.XViT' in done and 'backbones.pix.PiX' in done and 'AutoAmpOptimWrapper' in done
 
 
+@pytest.mark.parametrize('imports', ['mmdet.models, xvit_det', 'xvit_det, mmdet.models', 'mmcv.ops, mmengine'])
+def test_stand_ins_are_found_in_any_order(imports):
+    """By the file that Python imports at its start, wherever the process runs."""
+    pytest.importorskip('mmdet', reason='mmdet is not installed')
+    assert run_python(f'import {imports}, mmcv._ext; print(mmcv._ext.__spec__ is not None)', cwd='/') == 'True\n'
+
+
+def test_stand_ins_can_be_switched_off():
+    code = 'import xvit_det, sys; print([f for f in sys.meta_path if getattr(f, "__name__", "") == "StandInFinder"])'
+    assert run_python(code, XVIT_DET_STAND_INS='0') == '[]\n' != run_python(code)
+
+
+def test_the_start_of_every_process_stays_cheap():
+    code = 'import sys; print(*{name.split(".")[0] for name in sys.modules})'
+    loaded = set(run_python(code, cwd='/').split())
+    assert 'xvit_det_startup' in loaded, 'the environment was made without it: run `make setup`'
+    assert not {'xvit_det', 'torch', 'numpy', 'importlib.util', 'typing', 'pathlib'} & loaded
+
+
 def test_a_call_after_an_import(tmp_path, monkeypatch):
     (tmp_path / 'imported_later.py').write_text('value = 1')
     monkeypatch.syspath_prepend(tmp_path)
@@ -97,7 +118,7 @@ def test_broken_ops_are_not_hidden(fake_mmcv):
 
 
 def test_absent_ops_are_served(fake_mmcv):
-    assert importlib.import_module('mmcv._ext').__file__ == str(STAND_INS['mmcv._ext'])
+    assert importlib.import_module('mmcv._ext').__file__ == mmcv_ext.__file__
 
 
 def test_missing_mmengine_is_one_sentence():

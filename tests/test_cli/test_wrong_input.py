@@ -140,6 +140,12 @@ def test_unregistered_class(refused, write_config, coco_folder):
     assert 'XVit' in message
 
 
+def test_arguments_left_over_from_another_backbone(refused, write_config, coco_folder):
+    config = write_config(coco_folder, "model['backbone']['depth'] = 50\n")
+    message = refused(train, config)
+    assert "unexpected keyword argument 'depth'" in message and '_delete_=True' in message
+
+
 def test_launcher_without_its_environment(refused, write_config, coco_folder):
     assert 'dist_train.sh' in refused(train, write_config(coco_folder), '--launcher', 'pytorch')
 

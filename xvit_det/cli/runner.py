@@ -57,7 +57,7 @@ def build_runner(cfg: Config) -> Runner:
     """mmengine's Runner for the config.
 
     Raises:
-        InputError: The config names a class that is not registered.
+        InputError: The config names a class that is not registered, or gives a class an argument that it does not have.
     """
     try:
         return RUNNERS.build(cfg) if 'runner_type' in cfg else ScreenRunner.from_cfg(cfg)
@@ -65,6 +65,13 @@ def build_runner(cfg: Config) -> Runner:
         if 'registry' not in str(error):
             raise
         raise InputError(f'the config names an unknown class: {error.args[0].splitlines()[0]}') from error
+    except TypeError as error:
+        if 'unexpected keyword argument' not in str(error):
+            raise
+        raise InputError(
+            f'{str(error).splitlines()[0]}; if it is left over from the base config, as depth and pretrained of a '
+            f'ResNet, add _delete_=True to the dict that replaces it'
+        ) from error
 
 
 def train(cfg: Config, images: dict[str, int]) -> None:

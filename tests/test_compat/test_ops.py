@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 
+from xvit_det import InputError
 from xvit_det.compat import mmcv_ext as ours
 
 mmcv_ops = pytest.importorskip('mmcv.ops', reason='mmcv is not installed')
@@ -235,9 +236,33 @@ class TestDeformConv:
         assert torch.allclose(out + bias.detach()[:, None, None], self.apply(x, offset, mask, weight, bias))
         assert all(g is not None for g in torch.autograd.grad(out.sum(), (x, offset, mask, weight)))
 
-    @pytest.mark.parametrize('modulated', [True, False])
+    def larger(self, dtype=torch.float64) -> list[Tensor]:
+        """Offset and mask of 6x7 for an output of 4x6."""
+        x, offset, mask, weight, bias = self.inputs(True, dtype)
+        offset, mask = (torch.randn(2, t.shape[1], 6, 7, dtype=dtype).requires_grad_() for t in (offset, mask))
+        return [x, offset, mask, weight, bias]
+
+    def test_offsets_larger_than_the_output(self):
+        """The kernel walks through an image's offsets as if their maps had the output's size."""
+        x, offset, mask, weight, bias = self.larger()
+        fitted = []
+        for t in (offset, mask):
+            flat, small = t.detach().reshape(2, -1), torch.empty(2, t.shape[1], 4, 6, dtype=t.dtype)
+            for b, c, h, w in np.ndindex(*small.shape):
+                small[b, c, h, w] = flat[b, (c * 4 + h) * 6 + w]
+            fitted.append(small)
+        assert torch.equal(self.apply(x, offset, mask, weight, bias), self.apply(x, *fitted, weight, bias))
+        assert torch.autograd.gradcheck(self.apply, self.larger(), fast_mode=True)
+
+    def test_offsets_smaller_than_the_output(self):
+        x, offset, mask, weight, bias = self.inputs(True)
+        with pytest.raises(InputError, match=r'offsets of \(3, 6\) for an output of \(4, 6\)'):
+            self.apply(x, offset[:, :, :3], mask, weight, bias)
+
+    @pytest.mark.parametrize('modulated', [True, False, 'larger offsets'])
     def test_equals_compiled(self, compiled, modulated, monkeypatch):
-        tensors, results = self.inputs(modulated, torch.float32), []
+        tensors = self.larger(torch.float32) if modulated == 'larger offsets' else self.inputs(modulated, torch.float32)
+        modulated, results = bool(modulated), []
         module = importlib.import_module(f'mmcv.ops.{"modulated_" * modulated}deform_conv')
         for ext in (ours, compiled):
             monkeypatch.setattr(module, 'ext_module', ext)

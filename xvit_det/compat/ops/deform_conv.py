@@ -5,10 +5,25 @@ import torchvision
 from torch import Tensor
 
 from xvit_det.compat.ops import wide
+from xvit_det.errors import InputError
 
 # How mmcv names stride, padding, dilation (each height, width), groups and offset groups in either op.
 PLAIN = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW', 'group', 'deformable_group')
 MODULATED = ('stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h', 'dilation_w', 'group', 'deformable_group')
+
+
+def _as_kernel_reads(x: Tensor, output: Tensor) -> Tensor:
+    """A view of an offset or a mask (B, C, H, W) with the output's (h, w), as mmcv's modulated kernel reads it.
+
+    The kernel assumes that they have the output's size. Of larger ones, as mmdet's DyHead passes them, it reads the
+    first C·h·w numbers of each image.
+    """
+    channels, (h, w) = x.shape[1], output.shape[-2:]
+    if x.shape[-2:] == (h, w):
+        return x
+    if channels * h * w > x[0].numel():
+        raise InputError(f'deformable convolution got offsets of {tuple(x.shape[-2:])} for an output of {(h, w)}')
+    return x.flatten(1)[:, : channels * h * w].unflatten(1, (channels, h, w))
 
 
 def _forward(
@@ -82,6 +97,7 @@ def modulated_deform_conv_forward(
     **sizes: int,
 ) -> None:
     numbers = [sizes[name] for name in MODULATED]
+    offset, mask = _as_kernel_reads(offset, output), _as_kernel_reads(mask, output)
     output.copy_(_forward(input, weight, offset, mask, bias if with_bias else None, numbers))
 
 
@@ -103,7 +119,9 @@ def modulated_deform_conv_backward(
     with_bias: bool,
     **sizes: int,
 ) -> None:
+    offset, mask = _as_kernel_reads(offset, grad_output), _as_kernel_reads(mask, grad_output)
     grads = _backward(grad_output, input, weight, offset, mask, [sizes[name] for name in MODULATED])
+    grad_offset, grad_mask = _as_kernel_reads(grad_offset, grad_output), _as_kernel_reads(grad_mask, grad_output)
     outputs = [grad_input, grad_weight, grad_offset, grad_mask] + [grad_bias] * with_bias
     for output, grad in zip(outputs, grads, strict=False):
         output.copy_(grad)

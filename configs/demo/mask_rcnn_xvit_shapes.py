@@ -131,4 +131,6 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=-1, save_last=True),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
+# Each process has running statistics of its own: what is evaluated and saved is their mean.
+custom_hooks = [dict(type='SyncBuffersHook')]
 log_processor = dict(type='LogProcessor', window_size=20)

@@ -70,3 +70,8 @@ def test_no_model_matches(capsys):
     with pytest.raises(SystemExit) as stop:
         models(['resnet*'])
     assert stop.value.code == 2 and "no model matches 'resnet*'" in capsys.readouterr().err
+
+
+def test_only_the_table_is_printed():
+    """OpenMMLab remarks on optional packages while a dataset's module is imported."""
+    assert run('models', 'vit_tinyimagenet').stdout.startswith('┏')

@@ -7,7 +7,8 @@ import yaml
 from mmengine.config import Config
 
 from xvit_det.analysis.counts import count_macs, count_parameters
-from xvit_det.analysis.models import build_shapes, input_size
+from xvit_det.analysis.models import input_size, model_shapes
+from xvit_det.config.load import read_config
 from xvit_det.hub import config_dir, find_config, list_models
 
 HEADER = """\
@@ -50,7 +51,7 @@ def metafiles() -> dict[str, str]:
         file['Collections'].append(dict(Name=name, Metadata=dict(Architecture=[*architecture]), Paper={**paper}))
     for name in list_models():
         if name not in NOT_LISTED:
-            cfg = Config.fromfile(find_config(name))
+            cfg = read_config(name)
             path, collection, *_ = COLLECTIONS[cfg.default_scope, cfg.model.backbone.type == 'XViT']
             files[path]['Models'].append(_entry(name, cfg, collection))
     return {path: HEADER + yaml.safe_dump(file, sort_keys=False, width=120) for path, file in files.items()}
@@ -60,7 +61,7 @@ def _entry(name: str, cfg: Config, collection: str) -> dict[str, Any]:
     dataset = DATASETS[cfg.test_dataloader.dataset.type]
     metadata: dict[str, Any] = {'Training Data': dataset, 'Epochs': cfg.train_cfg.max_epochs}
     if name not in WITHOUT_TOTAL:
-        model = build_shapes(cfg)
+        model = model_shapes(cfg)
         metadata['Parameters'] = count_parameters(model)
         if cfg.default_scope == 'mmpretrain':
             metadata['FLOPs'] = count_macs(model, input_size(cfg))

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
 from torch import nn
 
 from xvit_det.analysis.counts import count_macs, count_parameters
-from xvit_det.compat.quiet import import_quietly, without_log
-from xvit_det.hub import complete_model, find_config
+from xvit_det.config.load import read_config
+from xvit_det.config.shapes import build_shapes
+from xvit_det.hub import complete_model
 
 DETECTION_SIZE = (800, 1344)
 
@@ -37,8 +36,8 @@ class ModelRow:
 
 def model_row(name: str) -> ModelRow:
     """Build and count the model of one config."""
-    cfg = Config.fromfile(find_config(name))
-    model = build_shapes(cfg)
+    cfg = read_config(name)
+    model = model_shapes(cfg)
     backbone, size = model.get_submodule('backbone'), input_size(cfg)
     return ModelRow(
         name=name,
@@ -50,12 +49,10 @@ def model_row(name: str) -> ModelRow:
     )
 
 
-def build_shapes(cfg: Config) -> nn.Module:
-    """The model of a config on PyTorch's meta device: shapes without numbers, at no cost of time or memory."""
-    import_quietly(cfg.default_scope)
+def model_shapes(cfg: Config) -> nn.Module:
+    """The model of a config, with shapes but without numbers."""
     complete_model(cfg)
-    with torch.device('meta'), without_log():
-        return MODELS.build({**cfg.model, '_scope_': cfg.default_scope})
+    return build_shapes(cfg.model, cfg.default_scope)
 
 
 def input_size(cfg: Config) -> tuple[int, int]:

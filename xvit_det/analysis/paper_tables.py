@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from mmengine.config import Config
-
 from xvit_det.analysis.counts import count_parameters
-from xvit_det.analysis.models import build_shapes
-from xvit_det.compat.quiet import import_quietly
-from xvit_det.hub import find_config, list_models
+from xvit_det.analysis.models import model_shapes
+from xvit_det.config.load import read_config
+from xvit_det.hub import list_models
 
 DATASETS = {'cifar10': 'CIFAR-10', 'tinyimagenet': 'Tiny ImageNet'}  # how configs' names end
 COLUMNS = ('model', 'config', 'printed', 'counted alike', 'verdict', 'all', 'paper top-1', 'paper top-5')
@@ -67,7 +65,6 @@ class Row:
 
 def rows() -> list[Row]:
     """Build and count every model of the tables, on PyTorch's meta device, in the paper's order."""
-    import_quietly('mmpretrain')
     return sorted(
         (_row(name) for ending in DATASETS for name in list_models(f'*_{ending}')),
         key=lambda row: (row.paper['table'], row.paper['row']),
@@ -75,8 +72,8 @@ def rows() -> list[Row]:
 
 
 def _row(name: str) -> Row:
-    cfg = Config.fromfile(find_config(name))
-    model = build_shapes(cfg)
+    cfg = read_config(name)
+    model = model_shapes(cfg)
     return Row(name, cfg.paper.to_dict(), count_parameters(model, 'paper'), count_parameters(model))
 
 

@@ -8,17 +8,17 @@ from io import StringIO
 
 
 @contextmanager
-def without_log() -> Iterator[None]:
-    """Drop what is logged below a warning, such as every parameter that is initialised or optimized."""
+def without_log(level: str = 'WARNING') -> Iterator[None]:
+    """Drop what is logged below a level, such as every parameter that is initialised or optimized."""
     from mmengine.logging import MMLogger
 
     logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('WARNING')
+    before = logger.level
+    logger.setLevel(level)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.setLevel(before)
 
 
 @contextmanager

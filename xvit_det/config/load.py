@@ -13,6 +13,25 @@ from xvit_det.errors import InputError
 from xvit_det.hub import find_config
 
 
+def read_config(name_or_path: str | Path) -> Config:
+    """A config file as it is, with what it names imported, without OpenMMLab's remarks.
+
+    Raises:
+        InputError: No such config, or one that cannot be read.
+    """
+    path = find_config(name_or_path)
+    try:
+        cfg = Config.fromfile(path, import_custom_modules=False)
+        scope = cfg.get('default_scope')
+        if scope in ('mmdet', 'mmpretrain'):
+            import_quietly(scope)
+        if cfg.get('custom_imports'):  # after OpenMMLab, whose remarks their own imports of it would show
+            import_modules_from_strings(**cfg.custom_imports)
+    except (OSError, SyntaxError, ImportError) as error:
+        raise InputError(f'config {path} cannot be used: {error}') from error
+    return cfg
+
+
 def load_config(
     name_or_path: str | Path,
     *,
@@ -31,16 +50,8 @@ def load_config(
     Raises:
         InputError: No such config, a config that cannot be read, or an option that does not fit it.
     """
-    path = find_config(name_or_path)
-    try:
-        cfg = Config.fromfile(path, import_custom_modules=False)
-        scope = cfg.get('default_scope')
-        if scope in ('mmdet', 'mmpretrain'):
-            import_quietly(scope)
-        if cfg.get('custom_imports'):  # after OpenMMLab, whose remarks their own imports of it would show
-            import_modules_from_strings(**cfg.custom_imports)
-    except (OSError, SyntaxError, ImportError) as error:
-        raise InputError(f'config {path} cannot be used: {error}') from error
+    cfg = read_config(name_or_path)
+    path = Path(cfg.filename)
     if 'model' not in cfg:
         raise InputError(f'config {path} describes no model; give one that can be trained, not a part of one')
     if data_root:

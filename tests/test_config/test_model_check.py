@@ -1,7 +1,9 @@
 """Strides of maps and heads are compared before training, and outputs that do not fit a classifier are refused."""
 
+import copy
+
 import pytest
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 
 from xvit_det.compat.quiet import import_quietly
@@ -10,14 +12,17 @@ from xvit_det.config.model_check import check_model
 from xvit_det.errors import InputError
 
 ARCH = dict(embed_dims=32, depth=4, attn_dims=16, num_heads=2, mlp_ratio=2, num_class_layers=1, layer_scale=1.0)
+TEACHER = 'soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py'
+TRACKER = 'qdtrack/qdtrack_faster-rcnn_r50_fpn_4e_base.py'
 
 
 def stock(path: str, neck: dict, **backbone) -> Config:
     """One of mmdet's own configs with a small X-ViT in it."""
     import_quietly('mmdet')
     cfg = get_config(f'mmdet::{path}')
-    cfg.merge_from_dict({'model.backbone': dict(_delete_=True, type='XViT', arch=ARCH, **backbone)})
-    cfg.merge_from_dict({'model.neck': neck})
+    part = cfg.model.get('detector', cfg.model)
+    part.backbone = ConfigDict(type='XViT', arch=ARCH, **backbone)
+    part.neck.update(neck)
     return cfg
 
 
@@ -33,10 +38,21 @@ def stock(path: str, neck: dict, **backbone) -> Config:
         ),
         ('fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', dict(in_channels=[32] * 4), {}),
         ('yolof/yolof_r50-c5_8xb8-1x_coco.py', dict(in_channels=32), dict(out_strides=32)),
+        ('htc/htc_r50_fpn_1x_coco.py', dict(in_channels=[32] * 4), {}),  # semantic_roi_extractor reads another map
+        (TEACHER, dict(in_channels=[32] * 4), {}),
+        (TRACKER, dict(in_channels=[32] * 4), {}),
     ],
 )
 def test_strides_that_agree(path, neck, backbone):
     check_model(stock(path, neck, **backbone))
+
+
+def test_the_config_stays_as_it_is():
+    """DETR's head replaces a weight in its config by a tensor."""
+    cfg = stock('detr/detr_r50_8xb2-150e_coco.py', dict(in_channels=[32]), out_strides=32)
+    before = copy.deepcopy(cfg.model.to_dict())
+    check_model(cfg)
+    assert cfg.model.to_dict() == before
 
 
 @pytest.mark.parametrize(
@@ -66,6 +82,15 @@ def test_strides_that_agree(path, neck, backbone):
             dict(in_channels=32),
             dict(out_strides=16),
             r'strides \[32\], but gets maps of strides \[16\]',
+        ),
+        *(
+            (
+                path,
+                dict(in_channels=[32] * 3),
+                dict(out_strides=(8, 16, 32)),
+                r'model\.detector\.rpn_head is made for maps of strides \[4, 8, 16, 32, 64\]',
+            )
+            for path in (TEACHER, TRACKER)
         ),
     ],
 )

@@ -28,17 +28,19 @@ def check_model(cfg: Config) -> None:
 
 
 def _check_strides(cfg: Config) -> None:
-    model = _build({**cfg.model, 'data_preprocessor': None}, 'mmdet')
+    # Trackers and semi-supervised models wrap a detector. A distillation model is the student itself.
+    path, part = ('model.detector', cfg.model.detector) if 'detector' in cfg.model else ('model', cfg.model)
+    model = _build({**part, 'data_preprocessor': None}, 'mmdet')
     if not isinstance(getattr(model, 'backbone', None), Backbone):
         return
     try:
-        given = [SIDE // m.shape[-1] for m in _maps(model.eval())]
-    except BoundToASize:
+        given = [SIDE // m.shape[-1] for m in _maps(model.eval(), path)]
+    except NotOnMetaDevice:
         return
     for name, expected in _expected_strides(model):
         if expected != given[: len(expected)]:
             raise InputError(
-                f'model.{name} is made for maps of strides {expected}, but gets maps of strides {given}; '
+                f'{path}.{name} is made for maps of strides {expected}, but gets maps of strides {given}; '
                 f"set the backbone's out_strides (now {list(model.backbone.out_strides)}), and start_level, "
                 f'num_outs and in_channels of the neck, so that they agree'
             )
@@ -52,26 +54,28 @@ def _build(cfg: dict, scope: str) -> Any:
         return None
 
 
-class BoundToASize(Exception):
-    """The backbone's mixer takes images of another size only."""
+class NotOnMetaDevice(Exception):
+    """The backbone's mixer takes images of another size only, or the neck has an op that is not available."""
 
 
 @torch.no_grad()
-def _maps(model: Any) -> Sequence[torch.Tensor]:
+def _maps(model: Any, path: str) -> Sequence[torch.Tensor]:
     """What the heads get for a square image."""
     try:
         maps = model.backbone(torch.empty(1, 3, SIDE, SIDE, device='meta'))
     except InputError as error:
-        raise BoundToASize from error
+        raise NotOnMetaDevice from error
     if getattr(model, 'neck', None) is None:
         return maps
     try:
         maps = model.neck(maps)
-    except (AssertionError, RuntimeError, TypeError) as error:
-        channels = list(model.backbone.out_channels)
+    except NotImplementedError as error:
+        raise NotOnMetaDevice from error
+    except (AssertionError, IndexError, RuntimeError, TypeError) as error:
+        channels, strides = list(model.backbone.out_channels), list(model.backbone.out_strides)
         raise InputError(
-            f'model.neck ({type(model.neck).__name__}) does not accept the maps of the backbone, which have {channels} '
-            f'channels at strides {list(model.backbone.out_strides)}: set its in_channels to these'
+            f'{path}.neck ({type(model.neck).__name__}) does not accept the maps of the backbone, which have '
+            f'{channels} channels at strides {strides}: set its in_channels to these'
         ) from error
     return [maps] if isinstance(maps, torch.Tensor) else maps
 
@@ -82,7 +86,8 @@ def _expected_strides(model: nn.Module) -> Iterator[tuple[str, list[int]]]:
         generator = getattr(module, 'prior_generator', None)
         if generator is not None and hasattr(generator, 'strides'):
             yield name, [stride[0] if isinstance(stride, tuple) else stride for stride in generator.strides]
-        if hasattr(module, 'featmap_strides'):
+        # HTC's semantic_roi_extractor reads the map of the semantic head.
+        if hasattr(module, 'featmap_strides') and not name.endswith('semantic_roi_extractor'):
             yield name, list(module.featmap_strides)
 
 

@@ -1,5 +1,6 @@
 """Models with shapes but without numbers, to count and to check: they take no memory and next to no time."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,4 +18,5 @@ def build_shapes(cfg: Mapping[str, Any], scope: str) -> Any:
         scope: Where its types are looked up: ``'mmdet'`` or ``'mmpretrain'``.
     """
     with torch.device('meta'), without_log('ERROR'):
-        return MODELS.build({**cfg, '_scope_': scope})
+        # A copy: DETR's head, among others, writes into its config.
+        return MODELS.build(copy.deepcopy({**cfg, '_scope_': scope}))

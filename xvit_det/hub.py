@@ -94,7 +94,8 @@ def create_model(name: str | Path, pretrained: str | Path | None = None, **overr
     if pretrained is not None:
         load_pretrained(model, str(pretrained))
     model.cfg = cfg
-    return model.eval()
+    model.eval()  # which in mmdet's distillation models returns nothing
+    return model
 
 
 def complete_model(cfg: Config) -> None:

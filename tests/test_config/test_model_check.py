@@ -13,6 +13,7 @@ from xvit_det.errors import InputError
 
 ARCH = dict(embed_dims=32, depth=4, attn_dims=16, num_heads=2, mlp_ratio=2, num_class_layers=1, layer_scale=1.0)
 TEACHER = 'soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py'
+STUDENT = 'lad/lad_r50-paa-r101_fpn_2xb8_coco_1x.py'
 TRACKER = 'qdtrack/qdtrack_faster-rcnn_r50_fpn_4e_base.py'
 
 
@@ -41,6 +42,13 @@ def stock(path: str, neck: dict, **backbone) -> Config:
         ('htc/htc_r50_fpn_1x_coco.py', dict(in_channels=[32] * 4), {}),  # semantic_roi_extractor reads another map
         (TEACHER, dict(in_channels=[32] * 4), {}),
         (TRACKER, dict(in_channels=[32] * 4), {}),
+        (STUDENT, dict(in_channels=[32] * 3, start_level=0), dict(out_strides=(8, 16, 32))),
+        # Its neck makes a weight on the CPU.
+        (
+            'ssd/ssd300_coco.py',
+            dict(in_channels=(32, 32), out_channels=(32, 32, 512, 256, 256, 256)),
+            dict(out_strides=(8, 16)),
+        ),
     ],
 )
 def test_strides_that_agree(path, neck, backbone):
@@ -92,6 +100,7 @@ def test_the_config_stays_as_it_is():
             )
             for path in (TEACHER, TRACKER)
         ),
+        (STUDENT, dict(in_channels=[32] * 3), dict(out_strides=(8, 16, 32)), r'model\.bbox_head .* \[16, 32, 64, 128'),
     ],
 )
 def test_strides_that_disagree(path, neck, backbone, message):

@@ -30,15 +30,19 @@ def check_model(cfg: Config) -> None:
 def _check_strides(cfg: Config) -> None:
     # Trackers and semi-supervised models wrap a detector. A distillation model is the student itself.
     path, part = ('model.detector', cfg.model.detector) if 'detector' in cfg.model else ('model', cfg.model)
-    model = _build({**part, 'data_preprocessor': None}, 'mmdet')
+    no_teacher = {'teacher_ckpt': None} if 'teacher_ckpt' in part else {}
+    model = _build({**part, 'data_preprocessor': None, **no_teacher}, 'mmdet')
     if not isinstance(getattr(model, 'backbone', None), Backbone):
         return
     try:
-        given = [SIDE // m.shape[-1] for m in _maps(model.eval(), path)]
+        model.eval()  # which in distillation models returns nothing
+        given = [SIDE // m.shape[-1] for m in _maps(model, path)]
     except NotOnMetaDevice:
         return
     for name, expected in _expected_strides(model):
-        if expected != given[: len(expected)]:
+        # Convolutions without padding make maps that divide no image, such as the last ones of SSD.
+        fits = [SIDE % stride > 0 or stride == wanted for stride, wanted in zip(given, expected, strict=False)]
+        if len(given) < len(expected) or not all(fits):
             raise InputError(
                 f'{path}.{name} is made for maps of strides {expected}, but gets maps of strides {given}; '
                 f"set the backbone's out_strides (now {list(model.backbone.out_strides)}), and start_level, "
@@ -83,6 +87,8 @@ def _maps(model: Any, path: str) -> Sequence[torch.Tensor]:
 def _expected_strides(model: nn.Module) -> Iterator[tuple[str, list[int]]]:
     """The strides that anchors, points and regions of interest are made for, with the part's name."""
     for name, module in model.named_modules():
+        if name.startswith('teacher_model.'):
+            continue
         generator = getattr(module, 'prior_generator', None)
         if generator is not None and hasattr(generator, 'strides'):
             yield name, [stride[0] if isinstance(stride, tuple) else stride for stride in generator.strides]

@@ -19,4 +19,5 @@ def build_shapes(cfg: Mapping[str, Any], scope: str) -> Any:
     """
     with torch.device('meta'), without_log('ERROR'):
         # A copy: DETR's head, among others, writes into its config.
-        return MODELS.build(copy.deepcopy({**cfg, '_scope_': scope}))
+        built = MODELS.build(copy.deepcopy({**cfg, '_scope_': scope}))
+    return built.to('meta')  # SSD's neck, among others, makes weights on the CPU

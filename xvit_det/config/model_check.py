@@ -5,12 +5,16 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from torch import nn
 
 from xvit_det.backbones import Backbone
 from xvit_det.config.shapes import build_shapes
 from xvit_det.errors import InputError
 
+# OpenMMLab's layer-wise learning rates: these know a few backbones by name, mmpretrain's knows classifiers only.
+OTHER_LAYER_DECAY = ('LearningRateDecayOptimizerConstructor', 'LayerDecayOptimizerConstructor')
+CLASSIFIER_LAYER_DECAY = 'LearningRateDecayOptimWrapperConstructor'
 SIDE = 1024  # pixels: a multiple of all strides up to that of P10
 
 
@@ -18,13 +22,29 @@ def check_model(cfg: Config) -> None:
     """Check that the outputs of the backbone, if it is one of ours, are what the rest of the model expects.
 
     Raises:
-        InputError: A detector's neck or heads expect maps of other channels or strides than they get, or a classifier
-            has a backbone with a pyramid, or with vectors that its neck would pool again.
+        InputError: The optimizer's constructor does not know the backbone, a detector's neck or heads expect maps of
+            other channels or strides than they get, or a classifier has a backbone with a pyramid, or with vectors
+            that its neck would pool again.
     """
+    _check_layer_decay(cfg)
     if cfg.get('default_scope') == 'mmdet':
         _check_strides(cfg)
     elif cfg.get('default_scope') == 'mmpretrain' and cfg.model.get('type') == 'ImageClassifier':
         _check_classifier(cfg)
+
+
+def _check_layer_decay(cfg: Config) -> None:
+    constructor = (cfg.get('optim_wrapper') or {}).get('constructor', '')
+    name = constructor.split('.')[-1] if isinstance(constructor, str) else constructor.__name__
+    refused = name in OTHER_LAYER_DECAY
+    if name == CLASSIFIER_LAYER_DECAY:
+        refused = cfg.get('default_scope') != 'mmpretrain'
+    backbone = (cfg.model.get('backbone') or {}).get('type')
+    if refused and backbone and issubclass(MODELS.get(backbone) or object, Backbone):
+        raise InputError(
+            f'optim_wrapper.constructor {name} does not know {backbone}; take LayerDecayOptimWrapperConstructor with '
+            f'paramwise_cfg=dict(_delete_=True, layer_decay_rate=...)'
+        )
 
 
 def _check_strides(cfg: Config) -> None:

@@ -195,6 +195,29 @@ def learn_cifar10() -> str:
     return table(['', *(f'epoch {epoch}' for epoch in epochs), 'CPU minutes', 'the paper, 50,000 images'], lines)
 
 
+def stock_mmdet() -> str:
+    """MMDetection's configs with our backbone."""
+    rows = [row for row in record('stock_mmdet')['rows'] if 'left_out' not in row]
+    lines = []
+    for row in rows:
+        settings = [f'{name}={tuple(v) if isinstance(v, list) else v}' for name, v in row.get('settings', {}).items()]
+        cells = (', '.join(f'`{setting}`' for setting in settings), 'yes' if 'error' not in row else fault(row))
+        lines.append((row['family'], f'`{row["config"].removesuffix(".py")}`', *cells))
+    works = sum('error' not in row for row in rows)
+    titles = ['folder', 'config', 'set beside `backbone` and `in_channels`', 'works']
+    return f'{works} of {len(rows)} work.\n\n' + table(titles, lines, texts=4)
+
+
+def fault(row: dict) -> str:
+    """Why a config does not work: what is wrong with the stock one, or what happens with our backbone only."""
+    return f'no, nor does the stock config: {row["stock"]}' if row['stock'] != 'works' else f'no: {row["error"]}'
+
+
+def stock_mmdet_left_out() -> str:
+    rows = [row for row in record('stock_mmdet')['rows'] if 'left_out' in row]
+    return table(['folder', 'why'], [(row['family'], row['left_out']) for row in rows], texts=2)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     'xvit': xvit,
     'xvit_configs': lambda: configs('*xvit_*', lambda name: name != 'mask_rcnn_xvit_shapes'),
@@ -208,6 +231,8 @@ TABLES: dict[str, Callable[[], str]] = {
     'mixers': mixers,
     'training_memory': training_memory,
     'learn_cifar10': learn_cifar10,
+    'stock_mmdet': stock_mmdet,
+    'stock_mmdet_left_out': stock_mmdet_left_out,
 }
 
 

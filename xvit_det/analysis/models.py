@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mmengine.config import Config
 from torch import nn
 
-from xvit_det.analysis.counts import count_macs, count_parameters
+from xvit_det.analysis.counts import count_detector_macs, count_macs, count_parameters
 from xvit_det.config.load import read_config
 from xvit_det.config.shapes import build_shapes
 from xvit_det.hub import complete_model
@@ -24,6 +24,7 @@ class ModelRow:
         backbone_parameters: Of its backbone.
         size: Height and width that MACs are counted for, in pixels.
         macs: Multiply-accumulates of the backbone for one image of that size.
+        model_macs: Those of the whole model; ``None`` for a detector that :func:`count_detector_macs` does not count.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ModelRow:
     backbone_parameters: int
     size: tuple[int, int]
     macs: int
+    model_macs: int | None
 
 
 def model_row(name: str) -> ModelRow:
@@ -46,6 +48,7 @@ def model_row(name: str) -> ModelRow:
         backbone_parameters=count_parameters(backbone),
         size=size,
         macs=count_macs(backbone, size),
+        model_macs=count_detector_macs(model, size) if cfg.default_scope == 'mmdet' else count_macs(model, size),
     )
 
 

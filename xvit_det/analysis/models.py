@@ -55,10 +55,22 @@ def model_shapes(cfg: Config) -> nn.Module:
     return build_shapes(cfg.model, cfg.default_scope)
 
 
+def model_macs(cfg: Config, model: nn.Module) -> int | None:
+    """Multiply-accumulates of a whole classifier or segmentor; ``None`` for those that need more than an image."""
+    if cfg.default_scope == 'mmdet' or cfg.model.get('decode_head', {}).get('type') == 'Mask2FormerHead':
+        return None
+    return count_macs(model, input_size(cfg))
+
+
 def input_size(cfg: Config) -> tuple[int, int]:
-    """Height and width that a config's model is counted for: a classifier's image size, 800 x 1344 for a detector."""
+    """Height and width that a config's model is counted for.
+
+    A classifier's image size, the crops that a segmentor trains on, 800 x 1344 for a detector.
+    """
     if cfg.default_scope == 'mmdet':
         return DETECTION_SIZE
+    if cfg.default_scope == 'mmseg':
+        return tuple(cfg.model.data_preprocessor.size)
     if 'img_size' in cfg.model.backbone:
         side = cfg.model.backbone.img_size
     else:

@@ -70,7 +70,7 @@ def _draw_into(cfg: 'Config', folder: str) -> None:
     if cfg.get('default_scope') == 'mmpretrain':
         hook.update(enable=True, out_dir=path)
     elif cfg.get('default_scope') == 'mmseg':  # its hook leaves the folder to the visualizer
-        hook.update(draw=True)
+        hook.update(draw=True, interval=1)
         cfg.visualizer.vis_backends = [dict(type='LocalVisBackend', img_save_dir=path)]
     else:
         hook.update(draw=True, test_out_dir=path)

@@ -104,6 +104,14 @@ def test_segmentation_trains_resumes_and_tests(label_map_folder, small_config, t
     assert len(list(Path('drawn').iterdir())) == 2
 
 
+def test_two_processes_on_cpus(label_map_folder, small_config, tool, tmp_path):
+    """Where BatchNorm cannot take the statistics of all processes (``sync_bn``)."""
+    config = small_config(THREE, 'train_cfg = dict(max_iters=1, val_interval=1)\n')
+    done = tool('dist_train.sh', config, '2', '--data-root', str(label_map_folder), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'batch 2 x 2 on cpu' in done.stdout and 'mIoU: ' in done.stdout
+
+
 def test_photographs(coco_tiny, small_config, tmp_path, monkeypatch, capfd):
     """Forty photographs of COCO, whose objects are drawn into label maps: people, other objects and the rest."""
     coco = COCO(str(coco_tiny / 'annotations' / 'instances_train2017.json'))

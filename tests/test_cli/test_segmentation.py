@@ -197,6 +197,21 @@ def test_label_maps_that_do_not_fit(refused, label_map_folder, values, message):
     assert re.search(r'labels/train/0.png ' + message, refused())
 
 
+def test_files_that_are_no_images(refused, label_map_folder):
+    label_map, image = label_map_folder / 'labels' / 'train' / '0.png', label_map_folder / 'images' / 'train' / '0.jpg'
+    image.write_bytes(b'half of it')
+    assert f'image {image} cannot be read' in refused()
+    label_map.write_bytes(b'half of it')
+    assert f'label map {label_map} cannot be read' in refused()
+
+
+def test_datasets_that_cannot_be_built(refused):
+    ade20k = "train_dataloader['dataset']['type'] = 'ADE20KDataset'\n"
+    assert 'the dataset ADE20KDataset cannot be used: new classes' in refused(more=ade20k)
+    assert 'Adé is not in the mmseg::dataset registry' in refused(more="train_dataloader['dataset']['type'] = 'Adé'\n")
+    assert "'img_sufix'" in refused(more="train_dataloader['dataset']['img_sufix'] = '.jpg'\n")
+
+
 def test_zero_as_the_ignored_label(refused, label_map_folder):
     for i in range(4):
         write_labels(label_map_folder, np.full((48, 64), 4), f'{i}.png')

@@ -51,8 +51,8 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
                 if folder not in summed:
                     _check_sums(folder, cls)
                     summed.add(folder)
-            if has_label_maps(dataset):
-                counts[split] += check_label_maps(dataset, cfg.default_scope)
+            if cfg.get('default_scope') == 'mmseg' and has_label_maps(dataset):
+                counts[split] += check_label_maps(dataset)
             if classes:
                 _check_num_classes(cfg.model, len(classes), f'the {split} dataset has')
     return dict(counts)

@@ -4,7 +4,6 @@ import logging
 import os
 from typing import Any
 
-import mmcv
 import numpy as np
 from mmengine.config import ConfigDict
 from mmengine.fileio import list_dir_or_file
@@ -19,17 +18,16 @@ SAMPLES = 8  # label maps that are opened
 
 
 def has_label_maps(dataset: ConfigDict) -> bool:
-    """Whether a dataset reads label maps from a folder that its config names."""
+    """Whether a dataset of mmseg reads label maps from a folder that its config names."""
     prefix = dataset.get('data_prefix')
     return isinstance(prefix, dict) and bool(prefix.get('seg_map_path')) and not dataset.get('backend_args')
 
 
-def check_label_maps(dataset: ConfigDict, scope: str) -> int:
+def check_label_maps(dataset: ConfigDict) -> int:
     """Check that images and label maps belong together, and the values of some label maps.
 
     Args:
         dataset: The config of a dataset for which :func:`has_label_maps` is true; its folders exist.
-        scope: Where its type is looked up.
 
     Returns:
         The number of images.
@@ -38,8 +36,11 @@ def check_label_maps(dataset: ConfigDict, scope: str) -> int:
         InputError: There are no images, an image or a label map stands alone, or a label map is not one of the classes.
     """
     images = resolve(dataset, dataset.data_prefix.get('img_path', ''))
-    with without_remarks():  # on the palette and on reduce_zero_label
-        found = DATASETS.build({**dataset, 'pipeline': [], 'serialize_data': False, '_scope_': scope})
+    try:
+        with without_remarks():  # on the palette and on reduce_zero_label
+            found = DATASETS.build({**dataset, 'pipeline': [], 'serialize_data': False, '_scope_': 'mmseg'})
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f'the dataset {dataset.type} cannot be used: {str(error).splitlines()[0]}') from error
     if not found.metainfo.get('classes'):
         raise InputError(f'the dataset {dataset.type} has no class names; set metainfo=dict(classes=(...)) in each')
     if not len(found):
@@ -47,7 +48,7 @@ def check_label_maps(dataset: ConfigDict, scope: str) -> int:
     entries = [found.get_data_info(i) for i in range(len(found))]
     _check_pairs(dataset, found, entries)
     chosen = sorted({i * (len(entries) - 1) // (SAMPLES - 1) for i in range(SAMPLES)})
-    seen = set().union(*(_check_values(dataset, found, entries[i], scope) for i in chosen))
+    seen = set().union(*(_check_values(dataset, found, entries[i]) for i in chosen))
     if len(seen) < 2 <= len(found.metainfo['classes']):
         print_log(
             f'The {len(chosen)} label maps that were looked at hold at most one class ({sorted(seen)}) and pixels that '
@@ -80,19 +81,27 @@ def _check_pairs(dataset: ConfigDict, found: Any, entries: list[dict]) -> None:
         )
 
 
-def _check_values(dataset: ConfigDict, found: Any, entry: dict, scope: str) -> set[int]:
-    """Load a label map as the pipeline does and return its classes."""
+def _check_values(dataset: ConfigDict, found: Any, entry: dict) -> set[int]:
+    """Load a label map and its image as the pipeline does, and return the classes."""
+    import mmcv
+
     path, number = entry['seg_map_path'], len(found.metainfo['classes'])
     steps = [step for step in dataset.get('pipeline') or () if step['type'].endswith('LoadAnnotations')]
-    with DefaultScope.overwrite_default_scope(scope), without_remarks():
-        loaded = TRANSFORMS.build(dict(steps[0] if steps else dict(type='LoadAnnotations')))({**entry})['gt_seg_map']
+    try:
+        with DefaultScope.overwrite_default_scope('mmseg'), without_remarks():
+            step = TRANSFORMS.build(dict(steps[0] if steps else dict(type='LoadAnnotations')))
+            loaded = step({**entry})['gt_seg_map']
+    except (AssertionError, OSError) as error:
+        raise InputError(f'label map {path} cannot be read: {error}') from error
     if loaded.ndim != 2:
         raise InputError(
             f'label map {path} is a colour image of shape {loaded.shape}; write an image of one channel whose values '
             f'are the numbers of the classes'
         )
-    size = mmcv.imread(entry['img_path'], 'unchanged').shape[:2]
-    if loaded.shape != size:
+    image = mmcv.imread(entry['img_path'])
+    if image is None:
+        raise InputError(f'image {entry["img_path"]} cannot be read')
+    if loaded.shape != (size := image.shape[:2]):
         raise InputError(f'label map {path} is {loaded.shape}, but its image {entry["img_path"]} is {size}')
     values = set(np.unique(loaded).tolist()) - {found.ignore_index}
     wrong = sorted(value for value in values if value >= number)

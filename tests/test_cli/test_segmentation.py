@@ -3,8 +3,11 @@
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import mmseg
 import numpy as np
 import pytest
 from PIL import Image
@@ -110,6 +113,23 @@ def test_two_processes_on_cpus(label_map_folder, small_config, tool, tmp_path):
     done = tool('dist_train.sh', config, '2', '--data-root', str(label_map_folder), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert 'batch 2 x 2 on cpu' in done.stdout and 'mIoU: ' in done.stdout
+
+
+def test_mmsegs_own_tools(label_map_folder, small_config, tmp_path):
+    """They import mmseg before us."""
+    short = 'train_cfg = dict(max_iters=1, val_interval=1)\ndefault_hooks["checkpoint"]["interval"] = 1\n'
+    short += ''.join(
+        f'{split}_dataloader["dataset"]["data_root"] = {str(label_map_folder)!r}\n'
+        for split in ('train', 'val', 'test')
+    )
+    short += ''.join(f'{split}_dataloader["persistent_workers"] = False\n' for split in ('train', 'val', 'test'))
+    config = small_config(THREE, short)
+    for tool in (['train.py', config], ['test.py', config, 'work/iter_1.pth']):
+        path = Path(mmseg.__file__).parent / '.mim' / 'tools' / tool[0]
+        command = [sys.executable, str(path), *tool[1:], '--work-dir', 'work']
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert 'mIoU: ' in done.stdout + done.stderr
 
 
 def test_photographs(coco_tiny, small_config, tmp_path, monkeypatch, capfd):

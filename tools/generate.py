@@ -21,7 +21,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
 from xvit_det import count_macs, list_models  # noqa: E402
-from xvit_det.analysis.model_index import WITHOUT_TOTAL, metafiles  # noqa: E402
+from xvit_det.analysis.model_index import NOT_LISTED, WITHOUT_TOTAL, metafiles  # noqa: E402
 from xvit_det.analysis.models import model_row  # noqa: E402
 from xvit_det.analysis.paper_tables import rows as paper_rows  # noqa: E402
 from xvit_det.analysis.paper_tables import to_markdown  # noqa: E402
@@ -141,6 +141,22 @@ def vix_detection() -> str:
     return table(titles, rows, texts=3)
 
 
+def segmentation() -> str:
+    """Every segmentor, with the cost of its backbone and of the whole."""
+    titles = ['config', 'backbone', 'head', 'iterations', 'parameters', 'of the backbone']
+    titles += ['GMAC of the backbone', 'GMAC', 'at']
+    rows = []
+    for name in list_models('*'):
+        cfg = config(name)
+        if cfg.default_scope != 'mmseg' or name in NOT_LISTED:
+            continue
+        row, part = row_of(name), cfg.model.backbone
+        cells = (f'`{name}`', f'{part.type} {part.arch}', cfg.model.decode_head.type.removesuffix('Head'))
+        cells += (f'{cfg.train_cfg.max_iters:,}', f'{row.parameters:,}', f'{row.backbone_parameters:,}', gmacs(name))
+        rows.append((*cells, gmacs(name, 'model_macs'), 'x'.join(map(str, row.size))))
+    return table(titles, rows, texts=3)
+
+
 def speed_summary() -> str:
     """Plain fp32 inference beside the peers', and the time after fuse()."""
     rows = {(r['model'], r['size'], r['mode']): r for r in record('speed')['rows'] if r['dtype'] == 'fp32'}
@@ -222,7 +238,10 @@ def learn_cifar10() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     'xvit': xvit,
-    'xvit_configs': lambda: configs('*xvit_*', lambda name: name != 'mask_rcnn_xvit_shapes'),
+    'xvit_configs': lambda: configs(
+        '*xvit_*', lambda name: name != 'mask_rcnn_xvit_shapes' and config(name).default_scope != 'mmseg'
+    ),
+    'segmentation': segmentation,
     'mmengine_macs': mmengine_macs,
     'vix_in1k': lambda: configs('*_in1k', lambda name: not name.startswith('xvit')),
     'vix_detection': vix_detection,

@@ -24,7 +24,7 @@ class ModelRow:
         backbone_parameters: Of its backbone.
         size: Height and width that MACs are counted for, in pixels.
         macs: Multiply-accumulates of the backbone for one image of that size.
-        model_macs: Those of the whole model; ``None`` for a detector that :func:`count_detector_macs` does not count.
+        model_macs: Those of the whole model, see :func:`model_macs`.
     """
 
     name: str
@@ -48,7 +48,7 @@ def model_row(name: str) -> ModelRow:
         backbone_parameters=count_parameters(backbone),
         size=size,
         macs=count_macs(backbone, size),
-        model_macs=count_detector_macs(model, size) if cfg.default_scope == 'mmdet' else count_macs(model, size),
+        model_macs=model_macs(cfg, model),
     )
 
 
@@ -58,10 +58,24 @@ def model_shapes(cfg: Config) -> nn.Module:
     return build_shapes(cfg.model, cfg.default_scope)
 
 
+def model_macs(cfg: Config, model: nn.Module) -> int | None:
+    """Multiply-accumulates of a whole model; ``None`` for DETRs and Mask2Former, which need more than an image."""
+    if cfg.default_scope == 'mmdet':
+        return count_detector_macs(model, input_size(cfg))
+    if cfg.model.get('decode_head', {}).get('type') == 'Mask2FormerHead':
+        return None
+    return count_macs(model, input_size(cfg))
+
+
 def input_size(cfg: Config) -> tuple[int, int]:
-    """Height and width that a config's model is counted for: a classifier's image size, 800 x 1344 for a detector."""
+    """Height and width that a config's model is counted for.
+
+    A classifier's image size, the crops that a segmentor trains on, 800 x 1344 for a detector.
+    """
     if cfg.default_scope == 'mmdet':
         return DETECTION_SIZE
+    if cfg.default_scope == 'mmseg':
+        return tuple(cfg.model.data_preprocessor.size)
     if 'img_size' in cfg.model.backbone:
         side = cfg.model.backbone.img_size
     else:

@@ -166,10 +166,10 @@ def without_tracker(cfg: Config) -> None:
 
 
 def training_step(model: nn.Module, cfg: Config, photographs: Photographs, unused: str | None) -> None:
-    """One step of AdamW, in which every parameter of the backbone gets a gradient, but for those known to be unused."""
+    """One step, in which every parameter of the backbone gets a gradient, but for those known to be unused."""
     data = next(iter(loader(cfg.train_dataloader, BATCH_SIZE, photographs, 'train')))
     MessageHub.get_current_instance().update_info_dict(dict(iter=0, epoch=0, max_iters=1, max_epochs=1))
-    optim_wrapper = build_optim_wrapper(model, ConfigDict(optimizer=dict(type='AdamW', lr=1e-4)))
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     model.train()
     data = model.data_preprocessor(data, True)
     loss, _ = model.parse_losses(model._run_forward(data, mode='loss'))
@@ -209,6 +209,7 @@ def try_config(path: Path, args: argparse.Namespace, ours: bool) -> dict:
     cfg = load(path)
     init_default_scope('mmdet')
     settings: dict[str, Any] = {}
+    cfg.optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-4))
     if ours:
         settings = swap(path.parent.name, cfg.model, BACKBONE, WIDTH)
         check_model(cfg)

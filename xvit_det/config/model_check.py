@@ -1,10 +1,11 @@
 """Check how a config uses one of our backbones: OpenMMLab trains with wrong strides without a word."""
 
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 from torch import nn
 
@@ -22,13 +23,15 @@ def check_model(cfg: Config) -> None:
     """Check that the outputs of the backbone, if it is one of ours, are what the rest of the model expects.
 
     Raises:
-        InputError: The optimizer's constructor does not know the backbone, a detector's neck or heads expect maps of
-            other channels or strides than they get, or a classifier has a backbone with a pyramid, or with vectors
-            that its neck would pool again.
+        InputError: The optimizer's constructor does not know the backbone, the neck or heads of a detector or segmentor
+            expect maps of other channels or strides than they get, or a classifier has a backbone with a pyramid, or
+            with vectors that its neck would pool again.
     """
     _check_layer_decay(cfg)
     if cfg.get('default_scope') == 'mmdet':
         _check_strides(cfg)
+    elif cfg.get('default_scope') == 'mmseg':
+        _check_segmentor(cfg)
     elif cfg.get('default_scope') == 'mmpretrain' and cfg.model.get('type') == 'ImageClassifier':
         _check_classifier(cfg)
 
@@ -56,7 +59,7 @@ def _check_strides(cfg: Config) -> None:
         return
     try:
         model.eval()  # which in distillation models returns nothing
-        given = [SIDE // m.shape[-1] for m in _maps(model, path)]
+        given = _strides(_maps(model, path))
     except NotOnMetaDevice:
         return
     for name, expected in _expected_strides(model):
@@ -68,6 +71,58 @@ def _check_strides(cfg: Config) -> None:
                 f"set the backbone's out_strides (now {list(model.backbone.out_strides)}), and start_level, "
                 f'num_outs and in_channels of the neck, so that they agree'
             )
+
+
+def _check_segmentor(cfg: Config) -> None:
+    """Compare what each head selects (``in_index``) and is made for with the maps of the backbone and neck."""
+    backbone, neck = (_build(cfg.model.get(part), 'mmseg') for part in ('backbone', 'neck'))
+    if not isinstance(backbone, Backbone) or (neck is None and cfg.model.get('neck')):
+        return
+    try:
+        maps = _maps(SimpleNamespace(backbone=backbone.eval(), neck=neck))
+    except NotOnMetaDevice:
+        return
+    for name, head in _heads(cfg.model):
+        _check_head(name, head, maps)
+
+
+def _heads(model: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
+    for key in ('decode_head', 'auxiliary_head'):
+        heads = model.get(key) or []
+        if isinstance(heads, dict):
+            yield key, heads
+        else:
+            yield from ((f'{key}.{i}', head) for i, head in enumerate(heads))
+
+
+def _check_head(name: str, head: ConfigDict, maps: Sequence[torch.Tensor]) -> None:
+    wanted = head.get('in_channels')
+    if wanted is None:
+        return
+    several = not isinstance(wanted, int)
+    channels = list(wanted) if several else [wanted]
+    index = head.get('in_index', list(range(len(channels))) if several else -1)
+    indices = [index] if isinstance(index, int) else list(index)
+    absent = [i for i in indices if not -len(maps) <= i < len(maps)]
+    if absent:
+        raise InputError(
+            f'model.{name} selects map {absent[0]} (in_index), but there are {len(maps)} maps, 0 to {len(maps) - 1}, '
+            f'of strides {_strides(maps)}'
+        )
+    selected = [maps[i] for i in indices]
+    given, strides = [m.shape[1] for m in selected], _strides(selected)
+    if given != channels:
+        raise InputError(f'model.{name}.in_channels is {wanted}, but the maps that it gets have {given} channels')
+    expected = head.get('feature_strides', head.get('strides'))  # of FPNHead; of Mask2FormerHead
+    if expected is not None and list(expected) != strides:
+        raise InputError(
+            f'model.{name} is made for maps of strides {list(expected)}, but gets maps of strides {strides}; set '
+            f"the backbone's out_strides, or those of the head"
+        )
+
+
+def _strides(maps: Sequence[torch.Tensor]) -> list[int]:
+    return [SIDE // m.shape[-1] for m in maps]
 
 
 def _build(cfg: dict, scope: str) -> Any:
@@ -83,7 +138,7 @@ class NotOnMetaDevice(Exception):
 
 
 @torch.no_grad()
-def _maps(model: Any, path: str) -> Sequence[torch.Tensor]:
+def _maps(model: Any, path: str = 'model') -> Sequence[torch.Tensor]:
     """What the heads get for a square image."""
     try:
         maps = model.backbone(torch.empty(1, 3, SIDE, SIDE, device='meta'))

@@ -240,23 +240,22 @@ def stock_mmdet() -> str:
     """MMDetection's configs with our backbone."""
     rows = [row for row in record('stock_mmdet')['rows'] if 'left_out' not in row]
     lines = []
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (row['family'], row['config'])):
         settings = [f'{name}={tuple(v) if isinstance(v, list) else v}' for name, v in row.get('settings', {}).items()]
-        cells = (', '.join(f'`{setting}`' for setting in settings), 'yes' if 'error' not in row else fault(row))
-        lines.append((row['family'], f'`{row["config"].removesuffix(".py")}`', *cells))
-    works = sum('error' not in row for row in rows)
+        works = 'yes' if 'error' not in row else 'no' if row['stock'] == 'works' else 'no, nor does the stock config'
+        cells = (f'`{row["config"].removesuffix(".py")}`', ', '.join(f'`{setting}`' for setting in settings), works)
+        lines.append((row['family'], *cells))
     titles = ['folder', 'config', 'set beside `backbone` and `in_channels`', 'works']
-    return f'{works} of {len(rows)} work.\n\n' + table(titles, lines, texts=4)
-
-
-def fault(row: dict) -> str:
-    """Why a config does not work: what is wrong with the stock one, or what happens with our backbone only."""
-    return f'no, nor does the stock config: {row["stock"]}' if row['stock'] != 'works' else f'no: {row["error"]}'
+    good = [row for row in rows if 'error' not in row]
+    folders, good_folders = ({row['family'] for row in part} for part in (rows, good))
+    counts = f'{len(good)} of {len(rows)} configs work, in {len(good_folders)} of {len(folders)} folders.'
+    return f'{counts}\n\n' + table(titles, lines, texts=4)
 
 
 def stock_mmdet_left_out() -> str:
+    """The folders that were not tried."""
     rows = [row for row in record('stock_mmdet')['rows'] if 'left_out' in row]
-    return table(['folder', 'why'], [(row['family'], row['left_out']) for row in rows], texts=2)
+    return table(['folder', 'why'], sorted((row['family'], row['left_out']) for row in rows), texts=2)
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +81,15 @@ def test_step_and_prediction_on_photographs(coco_tiny, tmp_path):
 def test_unknown_folder(tmp_path):
     result = run('--data-root', tmp_path, '--only', 'nothing')
     assert result.returncode == 2 and '--only nothing: mmdet has no such folder' in result.stderr
+
+
+def test_failures_are_explained():
+    rows = json.loads((FOLDER / 'cpu' / 'stock_mmdet.json').read_text())['rows']
+    page = (FOLDER.parent / 'docs' / 'swap.md').read_text()
+    explained = page.split('whose fault it is:')[1].split('\n## ')[0]
+    assert {row['family'] for row in rows if 'error' in row} == {
+        *re.findall(r'`([a-z_0-9]+)`', explained.split('Trackers')[0])
+    } - {
+        'contiguous_format',
+        'loss_cls',
+    }

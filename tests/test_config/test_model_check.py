@@ -43,7 +43,13 @@ def stock(path: str, neck: dict, **backbone) -> Config:
         (TEACHER, dict(in_channels=[32] * 4), {}),
         (TRACKER, dict(in_channels=[32] * 4), {}),
         (STUDENT, dict(in_channels=[32] * 3, start_level=0), dict(out_strides=(8, 16, 32))),
-        # Its neck makes a weight on the CPU.
+        # Its strides are 550 / 69 = 7.97 and so on.
+        (
+            'yolact/yolact_r50_1xb8-55e_coco.py',
+            dict(in_channels=[32] * 3, start_level=0),
+            dict(out_strides=(8, 16, 32)),
+        ),
+        # Its neck makes a weight on the CPU, and its last maps are bound to images of 300 pixels.
         (
             'ssd/ssd300_coco.py',
             dict(in_channels=(32, 32), out_channels=(32, 32, 512, 256, 256, 256)),

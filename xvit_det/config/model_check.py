@@ -1,5 +1,6 @@
 """Check how a config uses one of our backbones: OpenMMLab trains with wrong strides without a word."""
 
+import math
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -63,14 +64,20 @@ def _check_strides(cfg: Config) -> None:
     except NotOnMetaDevice:
         return
     for name, expected in _expected_strides(model):
-        # Convolutions without padding make maps that divide no image, such as the last ones of SSD.
-        fits = [SIDE % stride > 0 or stride == wanted for stride, wanted in zip(given, expected, strict=False)]
-        if len(given) < len(expected) or not all(fits):
+        if len(given) < len(expected) or not all(map(_fits, given, expected)):
             raise InputError(
                 f'{path}.{name} is made for maps of strides {expected}, but gets maps of strides {given}; '
                 f"set the backbone's out_strides (now {list(model.backbone.out_strides)}), and start_level, "
                 f'num_outs and in_channels of the neck, so that they agree'
             )
+
+
+def _fits(given: int, expected: float) -> bool:
+    """Strides differ by factors of two; YOLACT divides 550 pixels by the sizes of its maps, and expects 30.6 for 32.
+
+    Convolutions without padding, such as the last ones of SSD, make maps whose sizes do not divide the image's.
+    """
+    return SIDE % given > 0 or abs(math.log2(given / expected)) < 0.5
 
 
 def _check_segmentor(cfg: Config) -> None:

@@ -93,7 +93,7 @@ def create_model(name: str | Path, pretrained: str | Path | None = None, **overr
         model.init_weights()
     if pretrained is not None:
         load_pretrained(model, str(pretrained))
-    model.cfg = cfg
+    model.cfg = model._config = cfg  # where mmdet's and mmpretrain's inference look for it
     return model.eval()
 
 

@@ -56,11 +56,14 @@ def model_shapes(cfg: Config) -> nn.Module:
 
 
 def input_size(cfg: Config) -> tuple[int, int]:
-    """Height and width that a config's model is counted for: a classifier's image size, 800 x 1344 for a detector."""
+    """Height and width that a config's model is counted for: the size that a classifier or a self-supervised
+    method crops to, 800 x 1344 for a detector."""
     if cfg.default_scope == 'mmdet':
         return DETECTION_SIZE
     if 'img_size' in cfg.model.backbone:
         side = cfg.model.backbone.img_size
+    elif 'view_pipeline' in cfg:  # self-supervision
+        side = cfg.view_pipeline[0].scale
     else:
         side = next(step.crop_size for step in cfg.test_pipeline if step.type == 'CenterCrop')
     return (side, side)

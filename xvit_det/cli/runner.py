@@ -27,10 +27,12 @@ FILE_ONLY = (
     '"HardDiskBackend" is the alias',
     'Exp name',
 )
+NO_GRADIENT = 'is skipped since its requires_grad=False'  # a line for each weight of a momentum encoder
 
 
 def _for_the_screen(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(FILE_ONLY)
+    message = record.getMessage()
+    return not (message.startswith(FILE_ONLY) or message.endswith(NO_GRADIENT))
 
 
 class ScreenRunner(Runner):

@@ -8,7 +8,8 @@ from mmengine.config import Config
 from torch import nn
 
 from xvit_det.backbones import Backbone
-from xvit_det.config.shapes import build_shapes
+from xvit_det.config.pretrain_check import check_pretrain_model
+from xvit_det.config.shapes import shapes_or_none
 from xvit_det.errors import InputError
 
 SIDE = 1024  # pixels: a multiple of all strides up to that of P10
@@ -18,17 +19,17 @@ def check_model(cfg: Config) -> None:
     """Check that the outputs of the backbone, if it is one of ours, are what the rest of the model expects.
 
     Raises:
-        InputError: A detector's neck or heads expect maps of other channels or strides than they get, or a classifier
-            has a backbone with a pyramid, or with vectors that its neck would pool again.
+        InputError: A detector's neck or heads expect maps of other channels or strides than they get, or what
+            :func:`check_pretrain_model` refuses.
     """
     if cfg.get('default_scope') == 'mmdet':
         _check_strides(cfg)
-    elif cfg.get('default_scope') == 'mmpretrain' and cfg.model.get('type') == 'ImageClassifier':
-        _check_classifier(cfg)
+    elif cfg.get('default_scope') == 'mmpretrain':
+        check_pretrain_model(cfg)
 
 
 def _check_strides(cfg: Config) -> None:
-    model = _build({**cfg.model, 'data_preprocessor': None}, 'mmdet')
+    model = shapes_or_none({**cfg.model, 'data_preprocessor': None}, 'mmdet')
     if not isinstance(getattr(model, 'backbone', None), Backbone):
         return
     try:
@@ -42,14 +43,6 @@ def _check_strides(cfg: Config) -> None:
                 f"set the backbone's out_strides (now {list(model.backbone.out_strides)}), and start_level, "
                 f'num_outs and in_channels of the neck, so that they agree'
             )
-
-
-def _build(cfg: dict, scope: str) -> Any:
-    """Shapes without numbers; ``None`` for what cannot be built, which the Runner reports when it builds the model."""
-    try:
-        return build_shapes(cfg, scope)
-    except Exception:
-        return None
 
 
 class BoundToASize(Exception):
@@ -84,21 +77,3 @@ def _expected_strides(model: nn.Module) -> Iterator[tuple[str, list[int]]]:
             yield name, [stride[0] if isinstance(stride, tuple) else stride for stride in generator.strides]
         if hasattr(module, 'featmap_strides'):
             yield name, list(module.featmap_strides)
-
-
-def _check_classifier(cfg: Config) -> None:
-    backbone = cfg.model.backbone
-    built = _build(backbone, 'mmpretrain')
-    if not isinstance(built, Backbone):
-        return
-    pools = 'Pooling' in (cfg.model.get('neck') or {}).get('type', '')
-    if built.out_type == 'pyramid':
-        raise InputError(
-            f'a classifier takes no pyramid: set out_type of model.backbone ({backbone.type}) to cls_token or '
-            f'avg_featmap, or to featmap with neck=dict(type="GlobalAveragePooling")'
-        )
-    if pools and built.out_type != 'featmap':
-        raise InputError(
-            f'model.neck ({cfg.model.neck.type}) pools maps, but out_type {built.out_type} of {backbone.type} gives '
-            f'vectors: set neck=None, or out_type featmap'
-        )

@@ -18,3 +18,11 @@ def build_shapes(cfg: Mapping[str, Any], scope: str) -> Any:
     """
     with torch.device('meta'), without_log('ERROR'):
         return MODELS.build({**cfg, '_scope_': scope})
+
+
+def shapes_or_none(cfg: Mapping[str, Any], scope: str) -> Any:
+    """As :func:`build_shapes`; ``None`` for what cannot be built, which the Runner reports when it builds the model."""
+    try:
+        return build_shapes(cfg, scope)
+    except Exception:
+        return None

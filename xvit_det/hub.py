@@ -120,7 +120,7 @@ def _replacing(overrides: dict, part: Any) -> dict:
     if not isinstance(part, dict):
         return {**overrides, '_delete_': True}
     return {
-        key: _replacing(value, part[key]) if isinstance(value, dict) and part.get(key) is not None else value
+        key: _replacing(value, part[key]) if isinstance(value, dict) and key in part else value
         for key, value in overrides.items()
     }
 

@@ -1,8 +1,12 @@
-"""Each row of the tables in docs/mmpretrain.md works as it stands there: a training step, and a prediction."""
+"""Each row of the tables in docs/mmpretrain.md works as it stands there: a training step, and a prediction.
+
+MMPretrain's functions for inference take our configs and models.
+"""
 
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -15,6 +19,7 @@ from xvit_det.compat.quiet import import_quietly
 from xvit_det.config.model_check import check_model
 from xvit_det.config.pretrain_check import MASKED
 from xvit_det.errors import InputError
+from xvit_det.hub import create_model, find_config
 
 PAGE = (Path(__file__).resolve().parents[2] / 'docs' / 'mmpretrain.md').read_text()
 BATCH = 4
@@ -182,3 +187,34 @@ def test_heads_of_two_tokens_are_refused(head):
     model = dict(type='ImageClassifier', backbone=backbone('cls_token'), head=head)
     with pytest.raises(InputError, match=rf'model.head \({head["type"]}\) needs .* not 1 vector of 384 channels'):
         check_model(Config(dict(default_scope='mmpretrain', model=model)))
+
+
+PHOTOGRAPH = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ('name', 'label_of'), [('xvit_t_in1k', 'tench'), ('vip_cifar10', 'airplane'), ('vin_tinyimagenet', None)]
+)
+def test_inference_by_path_and_by_model(name, label_of):
+    """Images of any size, also where training takes those of a dataset as they are."""
+    from mmpretrain import FeatureExtractor, ImageClassificationInferencer, get_model
+
+    path = str(find_config(name))
+    for inferencer in (ImageClassificationInferencer(path), ImageClassificationInferencer(create_model(name))):
+        (result,) = inferencer(PHOTOGRAPH)
+        assert result['pred_scores'].sum() == pytest.approx(1, abs=1e-4)
+    names = ImageClassificationInferencer(path).classes
+    assert label_of is None or names[0].startswith(label_of)
+    (features,) = FeatureExtractor(path)(PHOTOGRAPH, stage='backbone')
+    model = get_model(path)
+    assert [f.shape for f in features] == [(channels,) for channels in model.backbone.out_channels]
+    side = model.backbone.img_size[0] if hasattr(model.backbone, 'img_size') else 64
+    (vectors,) = model.extract_feat(torch.zeros(1, 3, side, side))
+    assert vectors.shape == (1, *model.backbone.out_channels)
+
+
+def test_features_of_a_self_supervised_method():
+    from mmpretrain import get_model
+
+    (maps,) = get_model(str(find_config('mocov2_xvit_s_in1k_200e'))).extract_feat(torch.zeros(1, 3, 64, 96))
+    assert maps.shape == (1, 384, 4, 6)

@@ -10,6 +10,7 @@ from xvit_det.compat.quiet import import_quietly
 from xvit_det.config.load import load_config
 from xvit_det.config.model_check import check_model
 from xvit_det.errors import InputError
+from xvit_det.hub import list_models
 
 ARCH = dict(embed_dims=32, depth=4, attn_dims=16, num_heads=2, mlp_ratio=2, num_class_layers=1, layer_scale=1.0)
 TEACHER = 'soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py'
@@ -114,7 +115,10 @@ def test_strides_that_disagree(path, neck, backbone, message):
         check_model(stock(path, neck, **backbone))
 
 
-@pytest.mark.parametrize('name', ['mask_rcnn_xvit_t_3x', 'retinanet_xvit_s_1x', 'dino_xvit_s_12e', 'xvit_t_in1k'])
+SHIPPED = ['mask_rcnn_xvit_t_3x', 'retinanet_xvit_s_1x', 'dino_xvit_s_12e', 'xvit_t_in1k', 'vin_s_in1k']
+
+
+@pytest.mark.parametrize('name', [*SHIPPED, *list_models('*_cifar10'), *list_models('*_200e')])
 def test_shipped_configs_agree(name):
     check_model(load_config(name))
 
@@ -141,8 +145,18 @@ def test_other_backbones_are_not_checked():
 @pytest.mark.parametrize(
     ('options', 'neck', 'message'),
     [
-        ({}, None, r'a classifier takes no pyramid: set out_type of model.backbone \(XViT\)'),
-        (dict(out_type='cls_token'), dict(type='GlobalAveragePooling'), r'neck \(GlobalAveragePooling\) pools maps'),
+        ({}, None, r'ImageClassifier takes no pyramid: set out_type of model.backbone \(XViT\)'),
+        (
+            dict(out_type='cls_token'),
+            dict(type='GlobalAveragePooling'),
+            r'model.neck \(GlobalAveragePooling\) does not take 1 vector of 32 channels \(out_type cls_token of XViT\)',
+        ),
+        (dict(out_type='cls_token'), None, r'model.head \(LinearClsHead\) does not take 1 vector of 32 channels'),
+        (
+            dict(out_type='featmap'),
+            dict(type='GlobalAveragePooling'),
+            r'\(LinearClsHead\) does not take 1 vector of 32 channels \(from GlobalAveragePooling\): set its ',
+        ),
     ],
 )
 def test_outputs_that_do_not_fit_a_classifier(options, neck, message):

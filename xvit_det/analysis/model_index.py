@@ -22,7 +22,7 @@ VIX = dict(
     Title='Vision Xformers: Efficient Attention for Image Classification', URL='https://arxiv.org/abs/2107.02239'
 )
 VIX_FAMILIES = ['ViX', 'LeViX', 'CCX', 'CvX', 'PiX']
-# (scope, whether the backbone is X-ViT): metafile below configs/, name of the collection, architecture, paper
+# (scope or 'selfsup', whether the backbone is X-ViT): metafile below configs/, collection, architecture, paper
 COLLECTIONS = {
     ('mmdet', True): ('metafile.yml', 'X-ViT detection', ['X-ViT', 'XNorm Attention', 'FPN'], XVIT),
     ('mmdet', False): ('metafile.yml', 'ViX detection', [*VIX_FAMILIES, 'FPN'], VIX),
@@ -30,6 +30,7 @@ COLLECTIONS = {
     ('mmseg', False): ('segmentation/metafile.yml', 'ViX segmentation', VIX_FAMILIES, VIX),
     ('mmpretrain', True): ('classification/metafile.yml', 'X-ViT classification', ['X-ViT', 'XNorm Attention'], XVIT),
     ('mmpretrain', False): ('classification/vix/metafile.yml', 'ViX classification', VIX_FAMILIES, VIX),
+    ('selfsup', True): ('selfsup/metafile.yml', 'X-ViT self-supervision', ['X-ViT', 'XNorm Attention'], XVIT),
 }
 # For your own data, and for drawn data.
 NOT_LISTED = ('mask_rcnn_xvit_s_custom', 'semantic_fpn_xvit_s_custom', 'mask_rcnn_xvit_shapes')
@@ -39,6 +40,7 @@ DATASETS = {
     'CIFAR10': 'CIFAR-10',
     'TinyImageNet': 'Tiny ImageNet',
     'ImageNet': 'ImageNet-1k',
+    'CustomDataset': 'ImageNet-1k',  # without its labels
     'CocoDataset': 'COCO',
     'ADE20KDataset': 'ADE20K',
     'CityscapesDataset': 'Cityscapes',
@@ -62,13 +64,14 @@ def metafiles() -> dict[str, str]:
     for name in list_models():
         if name not in NOT_LISTED:
             cfg = read_config(name)
-            path, collection, *_ = COLLECTIONS[cfg.default_scope, cfg.model.backbone.type == 'XViT']
+            kind = cfg.default_scope if 'test_cfg' in cfg else 'selfsup'
+            path, collection, *_ = COLLECTIONS[kind, cfg.model.backbone.type == 'XViT']
             files[path]['Models'].append(_entry(name, cfg, collection))
     return {path: HEADER + yaml.safe_dump(file, sort_keys=False, width=120) for path, file in files.items()}
 
 
 def _entry(name: str, cfg: Config, collection: str) -> dict[str, Any]:
-    dataset = DATASETS[cfg.test_dataloader.dataset.type]
+    dataset = DATASETS[cfg.get('test_dataloader', cfg.train_dataloader).dataset.type]
     duration = (
         {'Epochs': cfg.train_cfg.max_epochs}
         if 'max_epochs' in cfg.train_cfg

@@ -21,3 +21,11 @@ def build_shapes(cfg: Mapping[str, Any], scope: str) -> Any:
         # A copy: DETR's head, among others, writes into its config.
         built = MODELS.build(copy.deepcopy({**cfg, '_scope_': scope}))
     return built.to('meta')  # SSD's neck, among others, makes weights on the CPU
+
+
+def shapes_or_none(cfg: Mapping[str, Any], scope: str) -> Any:
+    """As :func:`build_shapes`; ``None`` for what cannot be built, which the Runner reports when it builds the model."""
+    try:
+        return build_shapes(cfg, scope)
+    except Exception:
+        return None

@@ -6,8 +6,7 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
-from xvit_det.analysis.counts import count_parameters
-from xvit_det.analysis.models import model_macs, model_shapes
+from xvit_det.analysis.models import model_row
 from xvit_det.config.load import read_config
 from xvit_det.hub import config_dir, find_config, list_models
 
@@ -79,10 +78,10 @@ def _entry(name: str, cfg: Config, collection: str) -> dict[str, Any]:
     )
     metadata: dict[str, Any] = {'Training Data': dataset, **duration}
     if name not in WITHOUT_TOTAL:
-        model = model_shapes(cfg)
-        metadata['Parameters'] = count_parameters(model)
-        if (macs := model_macs(cfg, model)) is not None:
-            metadata['FLOPs'] = macs
+        row = model_row(name)
+        metadata['Parameters'] = row.parameters
+        if row.model_macs is not None:
+            metadata['FLOPs'] = row.model_macs
     config = find_config(name).relative_to(config_dir().parent)
     entry = {'Name': name, 'In Collection': collection, 'Config': str(config), 'Metadata': metadata}
     results = list(_results(cfg.get('paper') or {}, dataset))

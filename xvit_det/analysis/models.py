@@ -1,5 +1,6 @@
 """Parameters and MACs of shipped configs."""
 
+import functools
 from dataclasses import dataclass
 
 from mmengine.config import Config
@@ -36,6 +37,7 @@ class ModelRow:
     model_macs: int | None
 
 
+@functools.cache
 def model_row(name: str) -> ModelRow:
     """Build and count the model of one config."""
     cfg = read_config(name)

@@ -17,7 +17,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -192,13 +191,15 @@ def backbone_of(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def prediction(model: nn.Module, cfg: Config, photographs: Photographs) -> None:
+    """What the model predicts for one image, or one frame of a video, exists and is finite."""
     data = next(iter(loader(cfg.test_dataloader, 1, photographs, 'val')))
     model.eval()  # which in distillation models returns nothing
     (result,) = model.test_step(data)
-    found = [item for sample in getattr(result, 'video_data_samples', [result]) for item in sample.all_items()]
-    tensors = [t for _, part in found for t in getattr(part, 'all_values', list)() if isinstance(t, Tensor)]
-    if not tensors:
+    samples = getattr(result, 'video_data_samples', [result])
+    predicted = [part for sample in samples for name, part in sample.all_items() if name.startswith('pred_')]
+    if not predicted:
         raise ArithmeticError('there is no prediction')
+    tensors = [value for part in predicted for value in part.all_values() if isinstance(value, Tensor)]
     if not all(t.isfinite().all() for t in tensors if t.is_floating_point()):
         raise ArithmeticError('a prediction is not finite')
 
@@ -262,13 +263,6 @@ def _report(results: Connection, log: Path, function: Callable[..., dict], *args
     os._exit(0)
 
 
-def installed() -> str:
-    for name in ('onedl-mmdetection', 'mmdet'):
-        with contextlib.suppress(PackageNotFoundError):
-            return f'{name} {version(name)}'
-    raise InputError('mmdet is not installed')
-
-
 @command
 def main() -> None:
     args = parse_args()
@@ -277,7 +271,9 @@ def main() -> None:
         raise InputError(f'--only {" ".join(sorted(unknown))}: mmdet has no such folder of configs in {CONFIGS}')
     torch.set_num_threads(1)
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    record = Record(make_header('stock_mmdet', 'cpu', mmdet=installed(), backbone=BACKBONE), args.json, resume=True)
+    record = Record(
+        make_header('stock_mmdet', 'cpu', mmdet=mmdet.__version__, backbone=BACKBONE), args.json, resume=True
+    )
     for family in args.only or families:
         if family in LEFT_OUT:
             record.add(dict(family=family), left_out=LEFT_OUT[family])

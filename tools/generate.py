@@ -194,6 +194,15 @@ def detector() -> str:
     return table(['part', 'training step, ms', 'test step, ms'], lines)
 
 
+def memory_format() -> str:
+    """The time with contiguous maps beside that with channels-last ones."""
+    rows = [
+        (r['part'], f'{r["ms"]:.0f}', f'{r["contiguous_ms"]:.0f}', f'{r["ratio"]:.2f}')
+        for r in record('memory_format')['rows']
+    ]
+    return table(['Mask R-CNN up to', 'maps as they are, ms', 'contiguous, ms', 'ratio'], rows)
+
+
 def mixers() -> str:
     """Our mixers beside the packages that compute the same."""
     titles = ['mixer', 'tokens', 'mode', 'ours, ms', 'theirs, ms', 'theirs / ours', 'ours, MiB', 'theirs, MiB']
@@ -269,6 +278,7 @@ TABLES: dict[str, Callable[[], str]] = {
     'speed': lambda: speed_markdown(record('speed')) + '\n',
     'memory': memory,
     'detector': detector,
+    'memory_format': memory_format,
     'mixers': mixers,
     'training_memory': training_memory,
     'learn_cifar10': learn_cifar10,

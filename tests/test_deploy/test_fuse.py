@@ -190,11 +190,12 @@ def test_compiles_into_one_graph(name):
 
 
 @pytest.mark.usefixtures('fresh_compiler')
+@pytest.mark.parametrize('mixer', ['xnorm', 'xca'])
 @torch.no_grad()
-def test_inductor_compiles_it_for_all_sizes_at_once():
+def test_inductor_compiles_it_for_all_sizes_at_once(mixer):
     if problem := compiler_problem('cpu'):
         pytest.skip(problem)
-    fused = build(arch=dict(_XVIT, depth=1), out_type='featmap', out_indices=-1).fuse()
+    fused = build(arch=dict(_XVIT, depth=1), mixer=mixer, out_type='featmap', out_indices=-1).fuse()
     compiled = torch.compile(fused, fullgraph=True, dynamic=True)
     small, large = torch.randn(2, 3, 64, 80), torch.randn(3, 3, 96, 128)
     with warnings.catch_warnings():
@@ -204,10 +205,11 @@ def test_inductor_compiles_it_for_all_sizes_at_once():
             assert_same(fused(large), compiled(large))
 
 
+@pytest.mark.parametrize('name', ['XViT', 'XViT xca'])
 @pytest.mark.parametrize('out_type', ['pyramid', 'cls_token'])
 @torch.no_grad()
-def test_exports_with_sizes_left_open(out_type):
-    fused = build(out_type=out_type).fuse()
+def test_exports_with_sizes_left_open(name, out_type):
+    fused = build(name, out_type=out_type).fuse()
     sides = {axis: 16 * torch.export.Dim(name, min=2, max=64) for axis, name in ((2, 'rows'), (3, 'columns'))}
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -216,9 +218,10 @@ def test_exports_with_sizes_left_open(out_type):
     assert_same(fused(x), exported(x))
 
 
+@pytest.mark.parametrize('name', ['XViT', 'XViT xca'])
 @torch.no_grad()
-def test_half_precision():
-    model = build()
+def test_half_precision(name):
+    model = build(name)
     fused = copy.deepcopy(model).fuse()
     x = torch.randn(1, 3, 64, 80)
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -257,9 +260,10 @@ class KernelCounter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize('name', ['XViT', 'XViT xca'])
 @torch.no_grad()
-def test_fewer_kernels():
-    model = build(out_type='featmap')
+def test_fewer_kernels(name):
+    model = build(name, out_type='featmap')
     fused = copy.deepcopy(model).fuse()
     numbers = []
     for each in (model, fused):

@@ -80,6 +80,8 @@ class XViTBlock(nn.Module):
 class XViT(Backbone):
     """The X-ViT backbone, for detection, segmentation and classification, at any image size.
 
+    With ``mixer='xca'`` and one of XCiT's archs it is XCiT.
+
     Args:
         arch: ``'tiny'``, ``'small'``, ``'medium'`` or ``'base'`` (or the initial) of X-ViT; ``'nano_12'``,
             ``'tiny_12'``, ``'tiny_24'``, ``'small_12'``, ``'small_24'``, ``'medium_24'`` or ``'large_24'`` of XCiT, to

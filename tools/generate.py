@@ -118,6 +118,19 @@ def mmengine_macs() -> str:
     return table(titles, rows, texts=2)
 
 
+def xcit(pattern: str, figures: dict[str, str]) -> str:
+    """The XCiT configs, with the figures that XCiT's authors published."""
+    titles = ['config', 'parameters', 'of the backbone', 'GMAC', 'of the backbone', 'at']
+    titles.append(f"{' / '.join(figures.values())}, XCiT's authors'")
+    rows = []
+    for name in list_models(pattern):
+        row, published = model_row(name), config(name).published
+        size = 'x'.join(map(str, row.size)) if len(set(row.size)) > 1 else row.size[0]
+        cells = (f'`{name}`', f'{row.parameters:,}', f'{row.backbone_parameters:,}', gmacs(name, 'model_macs'))
+        rows.append((*cells, gmacs(name), size, ' / '.join(str(published[key]) for key in figures)))
+    return table(titles, rows)
+
+
 def vix_detection() -> str:
     """The detectors around a ViX, LeViX, CCX, CvX or PiX."""
     titles = ['config', 'backbone', 'strides of the blocks', 'GMAC at 800x1344', 'parameters', 'Mask R-CNN, 80 classes']
@@ -145,7 +158,7 @@ def segmentation() -> str:
     rows = []
     for name in list_models('*'):
         cfg = config(name)
-        if cfg.default_scope != 'mmseg' or name in NOT_LISTED:
+        if cfg.default_scope != 'mmseg' or name in NOT_LISTED or 'published' in cfg:
             continue
         row, part = model_row(name), cfg.model.backbone
         cells = (f'`{name}`', f'{part.type} {part.arch}', cfg.model.decode_head.type.removesuffix('Head'))
@@ -271,7 +284,10 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     'segmentation': segmentation,
     'mmengine_macs': mmengine_macs,
-    'vix_in1k': lambda: configs('*_in1k', lambda name: not name.startswith('xvit')),
+    'xcit_in1k': lambda: xcit('xcit_*_in1k', dict(top1='ImageNet top-1')),
+    'xcit_detection': lambda: xcit('mask_rcnn_xcit_*', dict(bbox_mAP='box', segm_mAP='mask AP')),
+    'xcit_segmentation': lambda: xcit('*_xcit_*_ade20k_*', dict(mIoU='mIoU')),
+    'vix_in1k': lambda: configs('*_in1k', lambda name: not name.startswith(('xvit', 'xcit'))),
     'vix_detection': vix_detection,
     'vix_tables': lambda: to_markdown(paper_rows()),
     'speed_summary': speed_summary,

@@ -45,6 +45,17 @@ def upcast(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def unit_vectors(x: Tensor, dim: int) -> Tensor:
+    """Divide ``x`` by its L2 norm along ``dim``; vectors shorter than 1e-12, and their gradients, are left unchanged.
+
+    Squares are summed in float32 or wider: in float16 they overflow from 256 on, and an epsilon that float16 can
+    represent would distort small vectors.
+    """
+    wide = upcast(x)
+    norm = torch.linalg.vector_norm(wide, dim=dim, keepdim=True)
+    return (wide / torch.where(norm > 1e-12, norm, 1)).to(x.dtype)
+
+
 def without_autocast(x: Tensor) -> AbstractContextManager:
     """Switch autocast off on the tensor's device; the ``meta`` device, used for counting operations, has none."""
     device = x.device.type

@@ -43,6 +43,18 @@ def test_every_family_takes_it(external, family):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+def test_xvit_takes_it_plain_and_fused(external):
+    torch.manual_seed(0)
+    arch = dict(xvit_det.XViT.arch_zoo['tiny'], depth=4)
+    model = xvit_det.XViT(arch=arch, mixer=dict(type='external', memory=8)).eval()
+    assert all(type(block.attn) is external for block in model.blocks)
+    x = torch.randn(1, 3, 64, 97)
+    with torch.no_grad():
+        plain = model(x)
+        for a, b in zip(plain, model.fuse()(x), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_it_keeps_the_contract_of_mixers(external):
     torch.manual_seed(0)
     mixer = external(12, memory=5)

@@ -8,12 +8,13 @@ from xvit_det import XViT
 from xvit_det.errors import InputError
 
 ARCH = dict(embed_dims=32, depth=5, attn_dims=16, num_heads=4, mlp_ratio=2, num_class_layers=2, layer_scale=1.0)
+XCIT = dict(ARCH, attn_dims=32, class_block='xcit', tokens_norm=True, ceil_pool=False)
 every_out_type = pytest.mark.parametrize('out_type', ['pyramid', 'featmap', 'cls_token', 'avg_featmap'])
 
 
 def build(**options) -> XViT:
     torch.manual_seed(0)
-    return XViT(arch=ARCH, **options)
+    return XViT(**{'arch': ARCH, **options})
 
 
 @pytest.mark.usefixtures('fresh_compiler')
@@ -34,16 +35,27 @@ def test_image_sizes_that_do_not_fit_are_refused(sizes):
 
 
 @every_out_type
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(arch=ARCH),
+        dict(arch=dict(XCIT, ceil_pool=True), mixer='xca'),
+        dict(arch=XCIT, mixer='xca', patch_size=8),
+        dict(arch=ARCH, mixer='softmax'),
+    ],
+    ids=['xnorm', 'xca', 'xca of patches of 8', 'softmax'],
+)
 @pytest.mark.parametrize('given', [True, False], ids=['sizes given', 'sizes found'])
-def test_an_image_in_a_padded_batch_gives_what_it_gives_alone(out_type, given):
-    model = build(out_type=out_type, mask_padding=True).eval()
+def test_an_image_in_a_padded_batch_gives_what_it_gives_alone(options, out_type, given):
+    model = build(out_type=out_type, mask_padding=True, **options).eval()
     torch.manual_seed(1)
     for module in model.modules():  # statistics that are not the identity, as after training
         if isinstance(module, _BatchNorm):
             torch.nn.init.normal_(module.running_mean)
             torch.nn.init.uniform_(module.running_var, 0.5, 2)
             torch.nn.init.normal_(module.bias)
-    sizes = [(97, 130), (160, 50), (33, 17), (160, 224), (1, 1)]
+    smallest = (1, 1) if options['arch'].get('ceil_pool', True) else (25, 25)
+    sizes = [(97, 130), (160, 50), (33, 27), (160, 224), smallest]
     images = [torch.randn(3, *size) for size in sizes]
     batch = torch.zeros(5, 3, 160, 224)
     for row, image in zip(batch, images, strict=True):

@@ -34,11 +34,15 @@ _MIXERS = {
 CASES = {
     'XViT pyramid': dict(type='XViT', arch='small', out_type='pyramid'),
     'XViT': dict(type='XViT', arch='small'),
+    'XViT xca': dict(type='XViT', arch='nano_12', mixer='xca'),
+    'XViT xca, pyramid': dict(type='XViT', arch='nano_12', mixer='xca', patch_size=8, out_type='pyramid'),
     **{f'ViX {name}': dict(_VIX, mixer=mixer) for name, mixer in _MIXERS.items()},
     **{f'ViX {name} rotary': dict(_VIX, mixer=mixer, position='rotary') for name, mixer in _MIXERS.items()},
     **{f'{family} {name}': dict(cfg, mixer=m) for family, cfg in _OTHERS.items() for name, m in _MIXERS.items()},
     'ViX fourier': dict(_VIX, mixer='fourier'),
     'ViX xnorm': dict(_VIX, mixer='xnorm'),
+    'ViX xca': dict(_VIX, mixer='xca'),
+    'ViX identity': dict(_VIX, mixer='identity'),
     'ViX mlp': dict(_VIX, mixer='mlp', arch='paper_mixer', position='none', out_type='avg_featmap', img_size=SIZE),
     'ViX relu, local, axial': dict(
         _VIX, mixer=dict(type='performer', kernel='relu', local_heads=1, window=8), position='axial'

@@ -25,6 +25,14 @@ def test_classification_with_and_without_a_paper(capsys):
     assert cells(capsys.readouterr().out, 'top1') == ['81.2']
 
 
+def test_published_figures_are_called_so(capsys):
+    print_results({'coco/bbox_mAP': 0.452}, dict(bbox_mAP=45.3, source='theirs'), 'published')
+    text = capsys.readouterr().out
+    assert cells(text, 'box')[-1] == '45.3' and 'published AP' in text and 'published: theirs' in text
+    print_results({'mIoU': 43.8}, dict(mIoU=43.9), 'published')
+    assert cells(capsys.readouterr().out, 'mIoU') == ['43.8', '43.9']
+
+
 def test_nothing_found(capsys):
     print_results({}, dict(bbox_mAP=44.6))
     assert 'found nothing' in capsys.readouterr().out

@@ -24,6 +24,28 @@ def test_coco_3x(load, size):
     assert cfg.model.backbone.mask_padding and 'init_cfg' not in cfg.model.backbone
 
 
+@pytest.mark.parametrize('patch_size', [16, 8])
+@pytest.mark.parametrize(
+    ('arch', 'drop_path'), [('tiny_12', 0.0), ('small_12', 0.05), ('small_24', 0.1), ('medium_24', 0.15)]
+)
+def test_xcit_3x_is_xvits_but_for_the_backbone(load, arch, drop_path, patch_size):
+    cfg, ours = load(f'mask_rcnn_xcit_{arch}_p{patch_size}_3x'), load('mask_rcnn_xvit_s_3x')
+    backbone = cfg.model.backbone
+    assert (backbone.type, backbone.mixer, backbone.arch) == ('XViT', 'xca', arch)
+    assert (backbone.get('patch_size', 16), backbone.drop_path_rate) == (patch_size, drop_path)
+    assert not backbone.mask_padding
+    for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader', 'test_dataloader'):
+        assert cfg[key] == ours[key]
+
+
+def test_xcit_is_tested_on_the_whole_shorter_side(load):
+    for name in list_models('xcit_*_in1k'):
+        cfg = load(name)
+        for dataloader in (cfg.val_dataloader, cfg.test_dataloader):
+            assert [t.get('crop_size', t.get('scale')) for t in dataloader.dataset.pipeline[1:3]] == [224, 224]
+        assert cfg.model.backbone.out_type == 'cls_token' and cfg.train_cfg.max_epochs == 400
+
+
 def test_coco_1x(load):
     cfg = load('mask_rcnn_xvit_s_1x')
     assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 12
@@ -135,14 +157,23 @@ def test_layer_decay_is_vitdets(shapes_of):
 
 @pytest.mark.parametrize(
     'name',
-    ['mask_rcnn_xvit_t_3x', 'mask_rcnn_xvit_s_3x_layer_decay', 'xvit_t_in1k', 'mask_rcnn_vil_s_3x', 'vin_s_in1k'],
+    [
+        'mask_rcnn_xvit_t_3x',
+        'mask_rcnn_xvit_s_3x_layer_decay',
+        'xvit_t_in1k',
+        'mask_rcnn_vil_s_3x',
+        'vin_s_in1k',
+        'mask_rcnn_xcit_tiny_12_p8_3x',
+        'xcit_nano_12_p16_in1k',
+    ],
 )
 def test_weight_decay_agrees_with_the_backbone(shapes_of, name):
     cfg, model = shapes_of(name)
     decays = weight_decays(cfg, model)
     exempt = {f'backbone.{p}' for p in model.backbone.no_weight_decay()}
     assert any(p.endswith('cls_token') for p in exempt) == name.endswith('in1k')
-    assert any(p.endswith('pos_embed.table') for p in exempt) == ('xvit' not in name)
+    assert any(p.endswith('pos_embed.table') for p in exempt) == ('xvit' not in name and 'xcit' not in name)
+    assert any(p.endswith('temperature') for p in exempt) == ('xcit' in name)
     assert {p for p, decay in decays.items() if p.startswith('backbone.') and decay == 0} == exempt
 
 

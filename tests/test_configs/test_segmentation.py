@@ -20,6 +20,10 @@ ADE20K = [name for name in NAMES if 'ade20k' in name]
 BY_RECIPE = [name for name in ADE20K if name.startswith(('semantic_fpn', 'upernet'))]
 SIZES = {'xvit_t': ('tiny', 192), 'xvit_s': ('small', 384), 'xvit_m': ('medium', 384), 'xvit_b': ('base', 512)}
 SIZES |= {'vin_s': ('small', 384), 'vip_s': ('small', 384)}
+XCIT = {'tiny_12': 192, 'small_12': 384, 'small_24': 384, 'medium_24': 512}
+SIZES |= {f'xcit_{arch}_p{patch}': (arch, width) for arch, width in XCIT.items() for patch in (16, 8)}
+# Theirs, but for Semantic FPN with medium_24: 0.2
+XCIT_DROP_PATH = {'tiny_12': 0.0, 'small_12': 0.05, 'small_24': 0.1, 'medium_24': 0.15}
 SMALL = dict(embed_dims=32, depth=4, attn_dims=16, num_heads=2, mlp_ratio=2, num_class_layers=0, layer_scale=1.0)
 HEADS = {
     'semantic_fpn_xvit_s_ade20k_80k': dict(
@@ -63,7 +67,13 @@ def test_recipe(name, load):
     assert cfg.train_cfg.max_iters == iterations
     assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 16
     assert cfg.model.test_cfg.mode == 'whole'
-    assert cfg.model.backbone.drop_path_rate == (0.05 if 'xvit' in name else 0.1)  # in ViX it grows from 0: mean 0.05
+    backbone = cfg.model.backbone
+    if 'xcit' in name:
+        wider = name.startswith('semantic_fpn') and backbone.arch == 'medium_24'
+        assert backbone.drop_path_rate == (0.2 if wider else XCIT_DROP_PATH[backbone.arch])
+        assert not backbone.mask_padding and f'_p{backbone.get("patch_size", 16)}_' in name
+    else:
+        assert backbone.drop_path_rate == (0.05 if 'xvit' in name else 0.1)  # in ViX it grows from 0: mean 0.05
 
 
 @pytest.mark.parametrize('name', BY_RECIPE)
@@ -71,9 +81,9 @@ def test_heads_of_the_recipe(name, shapes_of):
     _, model = shapes_of(name)
     (arch, width) = next(value for key, value in SIZES.items() if key in name)
     assert model.backbone.out_channels == (width,) * 4
-    if 'xvit' in name:
-        twelve = {'small': (3, 5, 7, 11)}
-        assert model.backbone.out_indices == twelve.get(arch, (7, 11, 15, 23))
+    if type(model.backbone).__name__ == 'XViT':
+        shallow = arch == 'small' or arch.endswith('_12')
+        assert model.backbone.out_indices == ((3, 5, 7, 11) if shallow else (7, 11, 15, 23))
     head = model.decode_head
     if name.startswith('semantic_fpn'):
         assert (model.neck.out_channels, head.channels, head.feature_strides) == (width, 128, [4, 8, 16, 32])

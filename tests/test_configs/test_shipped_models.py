@@ -22,6 +22,10 @@ PARAMETERS = {
     'xvit_m_384_in1k': 37_457_208,
     'xvit_b_in1k': 63_957_704,
     'xvit_b_384_in1k': 63_957_704,
+    # XCiT's paper prints 44.3, 65.8 and 101.1 million, without the affines' shifts.
+    'mask_rcnn_xcit_small_12_p16_3x': 44_386_560 + 12 * 3 * 384,
+    'mask_rcnn_xcit_small_24_p16_3x': 65_804_640 + 24 * 3 * 384,
+    'mask_rcnn_xcit_medium_24_p16_3x': 101_152_240 + 24 * 3 * 512,
 }
 
 

@@ -157,10 +157,10 @@ def test_class_attention_reads_patch_tokens_and_leaves_them_alone():
     block = ClassAttentionBlock(16, 8, 2, hidden_dims=32, layer_scale=1.0)
     cls_token, x = torch.randn(2, 1, 16), torch.randn(2, 6, 16)
     before = x.clone()
-    out = block(cls_token, x)
+    out, same = block(cls_token, x)
     assert out.shape == (2, 1, 16)
-    assert torch.equal(x, before)
-    assert not torch.allclose(block(cls_token, x + torch.randn_like(x)), out)
+    assert same is x and torch.equal(x, before)
+    assert not torch.allclose(block(cls_token, x + torch.randn_like(x))[0], out)
 
 
 def test_checkpoint_counts_a_performers_step_once():

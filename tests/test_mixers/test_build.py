@@ -46,7 +46,10 @@ def test_a_new_mixer_is_one_class_and_one_entry():
 @pytest.mark.parametrize(
     'mixer, message',
     [
-        ('nystroem', "mixer 'nystroem' is not one of softmax, performer, linformer, nystrom, fourier, mlp, xnorm"),
+        (
+            'nystroem',
+            "mixer 'nystroem' is not one of softmax, performer, linformer, nystrom, fourier, mlp, xnorm, xca, ",
+        ),
         (dict(landmarks=3), 'mixer None is not one of softmax'),
         (['nystrom'], r"mixer \['nystrom'\] is not one of softmax"),
         (
@@ -61,7 +64,7 @@ def test_unknown_names_and_options(mixer, message):
         build_mixer(mixer, MIXERS, **CONTEXT)
 
 
-@pytest.mark.parametrize('name', ['fourier', 'mlp', 'xnorm'])
+@pytest.mark.parametrize('name', ['fourier', 'mlp', 'xnorm', 'xca', 'identity'])
 def test_mixers_that_take_no_rotary_position(name):
     able = 'softmax, performer, linformer, nystrom$'
     with pytest.raises(InputError, match=f'^mixer {name} does not support rotary positions; these do: {able}'):

@@ -26,6 +26,8 @@ VARIANTS = {
     'fourier': dict(type='fourier'),
     'mlp': dict(type='mlp'),
     'xnorm': dict(type='xnorm'),
+    'xca': dict(type='xca'),
+    'identity': dict(type='identity'),
 }
 CANNOT_LEAVE_OUT = {'fourier', 'mlp'}
 ROTARY = [name for name, cls in MIXERS.items() if 'rotary' in inspect.signature(cls).parameters]
@@ -53,7 +55,8 @@ def test_works_alone(variant):
     mixer, x = build(variant), tokens(3)
     out = mixer(x)
     assert out.shape == x.shape and out.dtype == x.dtype and out.isfinite().all()
-    assert not torch.equal(out[:, :1], mixer(torch.cat((x[:, :1], x[:, 1:].flip(2)), dim=1))[:, :1])  # tokens mix
+    mixes = not torch.equal(out[:, :1], mixer(torch.cat((x[:, :1], x[:, 1:].flip(2)), dim=1))[:, :1])
+    assert mixes == (variant != 'identity')
 
 
 @every_mixer

@@ -12,7 +12,8 @@ from xvit_det.hub import config_dir, find_config, list_models
 
 HEADER = """\
 # Written by `python tools/generate.py` from the configs; do not edit. Parameters and FLOPs (multiply-accumulates) are
-# counted on this code. Metrics marked (paper) are the papers' own figures, not measured here. No weights are published.
+# counted on this code. Metrics marked (paper) are the papers' own figures, those marked (XCiT's authors) belong to the
+# weights that XCiT's authors published; none was measured here. No weights of X-ViT and ViX are published.
 """
 XVIT = dict(
     Title='X-ViT: High Performance Linear Vision Transformer without Softmax', URL='https://arxiv.org/abs/2109.14382'
@@ -20,16 +21,21 @@ XVIT = dict(
 VIX = dict(
     Title='Vision Xformers: Efficient Attention for Image Classification', URL='https://arxiv.org/abs/2107.02239'
 )
+XCIT = dict(Title='XCiT: Cross-Covariance Image Transformers', URL='https://arxiv.org/abs/2106.09681')
+XCA = ['XCiT', 'Cross-Covariance Attention']
 VIX_FAMILIES = ['ViX', 'LeViX', 'CCX', 'CvX', 'PiX']
-# (scope or 'selfsup', whether the backbone is X-ViT): metafile below configs/, collection, architecture, paper
+# (scope or 'selfsup', family of the backbone): metafile below configs/, collection, architecture, paper
 COLLECTIONS = {
-    ('mmdet', True): ('metafile.yml', 'X-ViT detection', ['X-ViT', 'XNorm Attention', 'FPN'], XVIT),
-    ('mmdet', False): ('metafile.yml', 'ViX detection', [*VIX_FAMILIES, 'FPN'], VIX),
-    ('mmseg', True): ('segmentation/metafile.yml', 'X-ViT segmentation', ['X-ViT', 'XNorm Attention'], XVIT),
-    ('mmseg', False): ('segmentation/metafile.yml', 'ViX segmentation', VIX_FAMILIES, VIX),
-    ('mmpretrain', True): ('classification/metafile.yml', 'X-ViT classification', ['X-ViT', 'XNorm Attention'], XVIT),
-    ('mmpretrain', False): ('classification/vix/metafile.yml', 'ViX classification', VIX_FAMILIES, VIX),
-    ('selfsup', True): ('selfsup/metafile.yml', 'X-ViT self-supervision', ['X-ViT', 'XNorm Attention'], XVIT),
+    ('mmdet', 'XViT'): ('metafile.yml', 'X-ViT detection', ['X-ViT', 'XNorm Attention', 'FPN'], XVIT),
+    ('mmdet', 'XCiT'): ('metafile.yml', 'XCiT detection', [*XCA, 'FPN'], XCIT),
+    ('mmdet', 'ViX'): ('metafile.yml', 'ViX detection', [*VIX_FAMILIES, 'FPN'], VIX),
+    ('mmseg', 'XViT'): ('segmentation/metafile.yml', 'X-ViT segmentation', ['X-ViT', 'XNorm Attention'], XVIT),
+    ('mmseg', 'XCiT'): ('segmentation/metafile.yml', 'XCiT segmentation', XCA, XCIT),
+    ('mmseg', 'ViX'): ('segmentation/metafile.yml', 'ViX segmentation', VIX_FAMILIES, VIX),
+    ('mmpretrain', 'XViT'): ('classification/metafile.yml', 'X-ViT classification', ['X-ViT', 'XNorm Attention'], XVIT),
+    ('mmpretrain', 'XCiT'): ('classification/metafile.yml', 'XCiT classification', XCA, XCIT),
+    ('mmpretrain', 'ViX'): ('classification/vix/metafile.yml', 'ViX classification', VIX_FAMILIES, VIX),
+    ('selfsup', 'XViT'): ('selfsup/metafile.yml', 'X-ViT self-supervision', ['X-ViT', 'XNorm Attention'], XVIT),
 }
 # For your own data, and for drawn data.
 NOT_LISTED = ('mask_rcnn_xvit_s_custom', 'semantic_fpn_xvit_s_custom', 'mask_rcnn_xvit_shapes')
@@ -44,12 +50,15 @@ DATASETS = {
     'ADE20KDataset': 'ADE20K',
     'CityscapesDataset': 'Cityscapes',
 }
-# Key of a config's `paper`: task and metric.
+# Key of a config that holds figures: whose they are.
+FIGURES = {'paper': 'paper', 'published': "XCiT's authors"}
+# Key of a figure: task and metric.
 METRICS = {
-    'bbox_mAP': ('Object Detection', 'box AP (paper)'),
-    'segm_mAP': ('Instance Segmentation', 'mask AP (paper)'),
-    'top1': ('Image Classification', 'Top 1 Accuracy (paper)'),
-    'top5': ('Image Classification', 'Top 5 Accuracy (paper)'),
+    'bbox_mAP': ('Object Detection', 'box AP'),
+    'segm_mAP': ('Instance Segmentation', 'mask AP'),
+    'mIoU': ('Semantic Segmentation', 'mIoU'),
+    'top1': ('Image Classification', 'Top 1 Accuracy'),
+    'top5': ('Image Classification', 'Top 5 Accuracy'),
 }
 
 
@@ -64,9 +73,15 @@ def metafiles() -> dict[str, str]:
         if name not in NOT_LISTED:
             cfg = read_config(name)
             kind = cfg.default_scope if 'test_cfg' in cfg else 'selfsup'
-            path, collection, *_ = COLLECTIONS[kind, cfg.model.backbone.type == 'XViT']
+            path, collection, *_ = COLLECTIONS[kind, _family(cfg.model.backbone)]
             files[path]['Models'].append(_entry(name, cfg, collection))
     return {path: HEADER + yaml.safe_dump(file, sort_keys=False, width=120) for path, file in files.items()}
+
+
+def _family(backbone: dict[str, Any]) -> str:
+    if backbone['type'] != 'XViT':
+        return 'ViX'
+    return 'XCiT' if backbone.get('mixer') == 'xca' else 'XViT'
 
 
 def _entry(name: str, cfg: Config, collection: str) -> dict[str, Any]:
@@ -84,14 +99,14 @@ def _entry(name: str, cfg: Config, collection: str) -> dict[str, Any]:
             metadata['FLOPs'] = row.model_macs
     config = find_config(name).relative_to(config_dir().parent)
     entry = {'Name': name, 'In Collection': collection, 'Config': str(config), 'Metadata': metadata}
-    results = list(_results(cfg.get('paper') or {}, dataset))
+    results = [result for key, whose in FIGURES.items() for result in _results(cfg.get(key) or {}, whose, dataset)]
     return entry | {'Results': results} if results else entry
 
 
-def _results(paper: dict[str, Any], dataset: str) -> Iterator[dict[str, Any]]:
+def _results(figures: dict[str, Any], whose: str, dataset: str) -> Iterator[dict[str, Any]]:
     tasks: dict[str, dict[str, float]] = {}
     for key, (task, metric) in METRICS.items():
-        if key in paper:
-            tasks.setdefault(task, {})[metric] = paper[key]
+        if key in figures:
+            tasks.setdefault(task, {})[f'{metric} ({whose})'] = figures[key]
     for task, metrics in tasks.items():
         yield dict(Task=task, Dataset=dataset, Metrics=metrics)

@@ -254,11 +254,14 @@ class Backbone(BaseModule, ABC):
         return num_layers - 1, num_layers
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters without weight decay: norms, biases, affines, gammas, class token, position table."""
+        """Names of the parameters without weight decay: norms, biases, affines, gammas, temperatures, class token,
+        position table."""
         return {
             name
             for name, parameter in self.named_parameters()
-            if parameter.ndim <= 1 or name.endswith(('cls_token', 'pos_embed.table')) or '.gamma_' in name
+            if parameter.ndim <= 1
+            or name.endswith(('cls_token', 'pos_embed.table', '.temperature'))
+            or '.gamma_' in name
         }
 
     def _load_from_state_dict(self, state_dict: MutableMapping[str, Tensor], prefix: str, *args: Any) -> None:

@@ -35,8 +35,8 @@ class ViX(StagedBackbone):
             MLP-Mixer, ``'tiny'``, ``'small'`` and ``'base'`` with DeiT's sizes, ``'base_4_heads'`` for the ImageNet
             model in the paper's code; or a dict with the same keys, of which ``init_std`` is the standard deviation of
             the initial class token and position table.
-        mixer: ``'softmax'``, ``'performer'``, ``'linformer'``, ``'nystrom'``, ``'fourier'``, ``'mlp'`` or ``'xnorm'``,
-            or a dict of the name under ``type`` and options.
+        mixer: ``'softmax'``, ``'performer'``, ``'linformer'``, ``'nystrom'``, ``'fourier'``, ``'mlp'``, ``'xnorm'``,
+            ``'xca'``, or ``'identity'`` for none, or a dict of the name under ``type`` and options.
         img_size: Image side in pixels, or (height, width), that position tables and Linformer are made for.
         patch_size: Side of a patch, which is the stride of the tokens, in pixels.
         stem: ``'patch'``: linear patches; ``'conv'``: the paper's hybrid; ``'deep_conv'``: X-ViT's; ``'patch_norm'``:

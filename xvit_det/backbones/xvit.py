@@ -1,17 +1,18 @@
 """X-ViT: a vision transformer whose attention is linear in the number of tokens.
 
-"X-ViT: High Performance Linear Vision Transformer without Softmax" (arXiv 2109.14382, first called UFO-ViT). The paper
-does not give depth, widths and heads, and no code was released: ``arch_zoo`` holds the only configuration our search
-found that reproduces all 13 published parameter and operation counts. Its narrow attention width is part of that.
+"X-ViT: High Performance Linear Vision Transformer without Softmax" (arXiv 2109.14382, first called UFO-ViT). With
+cross-covariance attention in the place of XNorm attention it is XCiT (arXiv 2106.09681).
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from xvit_det.backbones import xvit_archs
 from xvit_det.backbones.base import Backbone, resolve_arch
 from xvit_det.backbones.xvit_fused import FusedXViTBlock
 from xvit_det.errors import InputError
@@ -26,31 +27,21 @@ from xvit_det.layers import (
     FourierPosition,
     ImageExtents,
     LocalPatchInteraction,
+    XCiTClassBlock,
     checkpoint,
 )
 from xvit_det.layers.padding import zero_padding_
-from xvit_det.mixers import XNormAttention
+from xvit_det.mixers import MIXERS, TokenMixer, build_mixer
+from xvit_det.mixers.base import check_heads
 
-STRIDE = 16
-
-
-def _arch(embed_dims: int, depth: int, attn_dims: int, num_heads: int, layer_scale: float) -> dict:
-    return dict(
-        embed_dims=embed_dims,
-        depth=depth,
-        attn_dims=attn_dims,
-        num_heads=num_heads,
-        mlp_ratio=4,
-        num_class_layers=2,
-        layer_scale=layer_scale,
-    )
+PATCH_SIZES = (8, 16)
 
 
 class XViTBlock(nn.Module):
-    """XNorm attention, local patch interaction and MLP, each with a pre-norm, an affine and a residual connection.
+    """Token mixer, local patch interaction and MLP, each with a pre-norm, an affine and a residual connection.
 
     Args:
-        embed_dims, attn_dims, num_heads, kv_axis, gamma: See :class:`xvit_det.mixers.XNormAttention`.
+        mixer: XNorm attention in X-ViT, cross-covariance attention in XCiT; its ``embed_dims`` is the block's width.
         hidden_dims: Hidden width of the MLP.
         layer_scale: Initial value of the affines' alpha.
         drop_path_rate: Probability of skipping a branch in training.
@@ -58,21 +49,12 @@ class XViTBlock(nn.Module):
     """
 
     def __init__(
-        self,
-        embed_dims: int,
-        attn_dims: int,
-        num_heads: int,
-        *,
-        hidden_dims: int,
-        layer_scale: float,
-        drop_path_rate: float,
-        norm_cfg: dict,
-        kv_axis: int,
-        gamma: float | None,
+        self, mixer: TokenMixer, *, hidden_dims: int, layer_scale: float, drop_path_rate: float, norm_cfg: dict
     ) -> None:
         super().__init__()
+        embed_dims = mixer.embed_dims
         self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
-        self.attn = XNormAttention(embed_dims, attn_dims, num_heads, kv_axis=kv_axis, gamma=gamma)
+        self.attn = mixer
         self.affine1 = Affine(embed_dims, layer_scale)
         self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.lpi = LocalPatchInteraction(embed_dims, norm_cfg)
@@ -85,7 +67,7 @@ class XViTBlock(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int], valid: Tensor | None = None) -> Tensor:
         """Tokens (B, N, C) of a map of ``size`` (h, w) -> (B, N, C). ``valid``: (B, N) bool, false at padding."""
         # In place is safe: no backward pass uses the output of addcmul, or of DropPath's product.
-        x = self.drop_path(self.affine1(self.attn(self.norm1(x), valid))).add_(x)
+        x = self.drop_path(self.affine1(self.attn(self.norm1(x), valid, size))).add_(x)
         x = self.drop_path(self.affine2(self.lpi(self.norm2(x), size, valid))).add_(x)
         return self.drop_path(self.affine3(self.mlp(self.norm3(x)))).add_(x)
 
@@ -98,15 +80,24 @@ class XViTBlock(nn.Module):
 class XViT(Backbone):
     """The X-ViT backbone, for detection, segmentation and classification, at any image size.
 
+    With ``mixer='xca'`` and one of XCiT's archs it is XCiT.
+
     Args:
-        arch: ``'tiny'``, ``'small'``, ``'medium'`` or ``'base'`` (or the initial), or a dict with the same keys:
-            ``embed_dims`` d, ``depth``, ``attn_dims`` e, ``num_heads``, ``mlp_ratio``, ``num_class_layers`` and
-            ``layer_scale``, the initial value of the affines' alpha.
+        arch: ``'tiny'``, ``'small'``, ``'medium'`` or ``'base'`` (or the initial) of X-ViT; ``'nano_12'``,
+            ``'tiny_12'``, ``'tiny_24'``, ``'small_12'``, ``'small_24'``, ``'medium_24'`` or ``'large_24'`` of XCiT, to
+            go with ``mixer='xca'``; or a dict with the same keys: ``embed_dims`` d, ``depth``, ``attn_dims`` e,
+            ``num_heads``, ``mlp_ratio``, ``num_class_layers``, and ``layer_scale``, the initial value of the affines'
+            alpha. It may leave out ``class_block`` (``'xvit'``, or ``'xcit'`` with the option ``tokens_norm``, see
+            :class:`xvit_det.layers.XCiTClassBlock`) and ``ceil_pool`` (whether the pyramid's pooling rounds odd sides
+            up, as X-ViT's archs do, or down, as XCiT's do).
+        mixer: ``'xnorm'``, ``'xca'``, ``'softmax'``, ``'performer'``, ``'nystrom'``, ``'fourier'``, or ``'identity'``
+            for none; or a dict of the name under ``type`` and options.
+        patch_size: Stride of the tokens in pixels: 16, or 8.
         in_channels: Channels of the image.
-        out_type: ``'pyramid'``: four maps at strides 4, 8, 16, 32; ``'featmap'``: the plain stride-16 maps of
-            ``out_indices``; ``'cls_token'``: the class token (B, d) after class attention; ``'avg_featmap'``: the
-            normalised, averaged tokens (B, d) of ``out_indices``. Parameters that the chosen output does not use are
-            not created.
+        out_type: ``'pyramid'``: four maps at strides 4, 8, 16, 32; ``'featmap'``: the plain maps of
+            ``out_indices``, of stride ``patch_size``; ``'cls_token'``: the class token (B, d) after class attention;
+            ``'avg_featmap'``: the normalised, averaged tokens (B, d) of ``out_indices``. Parameters that the chosen
+            output does not use are not created.
         out_indices: Blocks to read, negative from the end. ``None``: four for ``'pyramid'`` (3, 5, 7, 11 at depth
             12 and 7, 11, 15, 23 at depth 24, as XCiT), else the last. Blocks after the last of them are not built.
         out_strides: Strides of the pyramid's maps, such as ``(8, 16, 32)`` for detectors that start at stride 8, or
@@ -114,7 +105,8 @@ class XViT(Backbone):
         layer_scale: Initial value of the affines' alpha; ``None``: that of the arch.
         drop_path_rate: Probability of skipping a residual branch in training, the same at every depth.
         position: Add the Fourier position encoding.
-        kv_axis, gamma: See :class:`xvit_det.mixers.XNormAttention`.
+        kv_axis, gamma: Of XNorm attention in the blocks and in class attention, see
+            :class:`xvit_det.mixers.XNormAttention`.
         mask_padding: Mask the padding of a batch, so that an image's maps do not depend on the batch it is in. Image
             sizes are given to ``forward`` or found by the padding's exact zeros, see
             :meth:`xvit_det.layers.ImageExtents.from_zeros`. Exact with BatchNorm in evaluation mode; GroupNorm's
@@ -126,18 +118,15 @@ class XViT(Backbone):
         InputError: A value that is not one of the choices; the message lists them.
     """
 
-    arch_zoo = {
-        'tiny': _arch(embed_dims=192, depth=24, attn_dims=96, num_heads=4, layer_scale=1e-5),
-        'small': _arch(embed_dims=384, depth=12, attn_dims=128, num_heads=8, layer_scale=1.0),
-        'medium': _arch(embed_dims=384, depth=24, attn_dims=128, num_heads=8, layer_scale=1e-5),
-        'base': _arch(embed_dims=512, depth=24, attn_dims=128, num_heads=8, layer_scale=1e-5),
-    }
-    arch_aliases = {name[0]: name for name in arch_zoo}
+    arch_zoo = xvit_archs.XVIT | xvit_archs.XCIT
+    arch_aliases = {name[0]: name for name in xvit_archs.XVIT}
 
     def __init__(
         self,
         *,
-        arch: str | dict = 'small',
+        arch: str | Mapping[str, Any] = 'small',
+        mixer: str | Mapping[str, Any] = 'xnorm',
+        patch_size: int = 16,
         in_channels: int = 3,
         out_type: str = 'pyramid',
         out_indices: int | Sequence[int] | None = None,
@@ -154,6 +143,8 @@ class XViT(Backbone):
         norm_cfg: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
+        if isinstance(arch, Mapping):
+            arch = xvit_archs.DEFAULTS | dict(arch)
         settings = resolve_arch(arch, self.arch_zoo, self.arch_aliases)
         depth, embed_dims = settings['depth'], settings['embed_dims']
         super().__init__(
@@ -168,34 +159,48 @@ class XViT(Backbone):
             with_cp=with_cp,
             init_cfg=init_cfg,
         )
+        if patch_size not in PATCH_SIZES:
+            raise InputError(f'patch_size={patch_size} is not one of {", ".join(map(str, PATCH_SIZES))}')
+        if settings['class_block'] not in ('xvit', 'xcit'):
+            raise InputError(f'class_block={settings["class_block"]!r} is not one of xvit, xcit')
         norm_cfg = norm_cfg or dict(type='BN')
         self.embed_dims = embed_dims
+        self.patch_size = patch_size
         self.mask_padding = mask_padding
-        shared: dict[str, Any] = dict(
+        attention: dict[str, Any] = dict(
+            embed_dims=embed_dims,
             attn_dims=settings['attn_dims'],
             num_heads=settings['num_heads'],
             kv_axis=kv_axis,
             gamma=gamma,
+        )
+        shared: dict[str, Any] = dict(
             hidden_dims=int(settings['mlp_ratio'] * embed_dims),
             layer_scale=settings['layer_scale'] if layer_scale is None else layer_scale,
         )
-        self.stem = ConvStem(in_channels, embed_dims, STRIDE, norm_cfg)
+        self.stem = ConvStem(in_channels, embed_dims, patch_size, norm_cfg)
         self.pos_embed = FourierPosition(embed_dims) if position else None
         self.blocks = nn.ModuleList(
-            XViTBlock(embed_dims, drop_path_rate=drop_path_rate, norm_cfg=norm_cfg, **shared)
+            XViTBlock(_build_mixer(mixer, **attention), drop_path_rate=drop_path_rate, norm_cfg=norm_cfg, **shared)
             for _ in range(self.num_blocks)
         )
         if out_type == 'pyramid':
-            self.pyramid = FeaturePyramid([embed_dims] * len(self.out_indices), norm_cfg, strides=self.pyramid_strides)
+            number = len(self.out_indices)
+            self.pyramid = FeaturePyramid(
+                [embed_dims] * number, norm_cfg, [patch_size] * number, self.pyramid_strides, settings['ceil_pool']
+            )
         elif out_type == 'cls_token':
             self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
             self.class_blocks = nn.ModuleList(
-                ClassAttentionBlock(embed_dims, **shared) for _ in range(settings['num_class_layers'])
+                ClassAttentionBlock(**attention, **shared)
+                if settings['class_block'] == 'xvit'
+                else XCiTClassBlock(embed_dims, settings['num_heads'], tokens_norm=settings['tokens_norm'], **shared)
+                for _ in range(settings['num_class_layers'])
             )
         if out_type in ('cls_token', 'avg_featmap'):
             self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.out_channels = (embed_dims,) * len(self.out_indices)
-        self.out_strides = (STRIDE,) * len(self.out_indices) if out_type == 'featmap' else ()
+        self.out_strides = (patch_size,) * len(self.out_indices) if out_type == 'featmap' else ()
         if out_type == 'pyramid':
             self.out_strides = self.pyramid.strides
         self._reset_parameters()
@@ -234,11 +239,11 @@ class XViT(Backbone):
             extents = ImageExtents.from_zeros(x)
         features = self.stem(x, extents)
         size = features.shape[-2:]
-        inside = None if extents is None else extents.mask(size, STRIDE)
+        inside = None if extents is None else extents.mask(size, self.patch_size)
         valid = None if inside is None else inside.flatten(1)  # (B, 1, h, w) -> (B, N)
         x = map_to_tokens(features)
         if self.pos_embed is not None:
-            x = x + self.pos_embed(size, None if extents is None else extents.at_stride(STRIDE))
+            x = x + self.pos_embed(size, None if extents is None else extents.at_stride(self.patch_size))
         taps = []
         for index, block in enumerate(self.blocks):
             x = checkpoint(block, x, size, valid) if self._recompute else block(x, size, valid)
@@ -250,9 +255,10 @@ class XViT(Backbone):
         self, taps: list[Tensor], size: tuple[int, int], valid: Tensor | None, extents: ImageExtents | None
     ) -> tuple[Tensor, ...]:
         if self.out_type == 'cls_token':
-            cls_token = self.cls_token.expand(len(taps[0]), -1, -1)
+            (x,) = taps
+            cls_token = self.cls_token.expand(len(x), -1, -1)
             for block in self.class_blocks:
-                cls_token = block(cls_token, taps[0], valid)
+                cls_token, x = block(cls_token, x, valid)
             return (self.norm(cls_token)[:, 0],)
         if self.out_type == 'avg_featmap':
             return tuple(_mean_token(self.norm(x), valid) for x in taps)
@@ -264,9 +270,23 @@ class XViT(Backbone):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         if self.out_type == 'cls_token':
             nn.init.trunc_normal_(self.cls_token, std=0.02)
+
+
+def _build_mixer(mixer: str | Mapping[str, Any], **context: Any) -> TokenMixer:
+    """One of the mixers that are not made for one size of image."""
+    choices = {name: cls for name, cls in MIXERS.items() if 'grid' not in inspect.signature(cls).parameters}
+    name = mixer.get('type') if isinstance(mixer, Mapping) else mixer
+    if name != 'xnorm' and (context['kv_axis'], context['gamma']) != (-2, 1.0):
+        raise InputError(
+            f'kv_axis={context["kv_axis"]} and gamma={context["gamma"]} are options of XNorm attention, not of mixer '
+            f'{name!r}'
+        )
+    check_heads(context['attn_dims'], context['num_heads'])
+    return build_mixer(mixer, choices, head_dims=context['attn_dims'] // context['num_heads'], **context)
 
 
 def pyramid_indices(depth: int) -> tuple[int, ...]:

@@ -55,7 +55,8 @@ def main(argv: Arguments = None) -> None:
         _draw_into(cfg, args.show_dir)
     metrics = evaluate(cfg, args.checkpoint, args.out)
     if metrics is not None:
-        print_results(metrics, cfg.get('paper'))
+        whose = 'published' if cfg.get('published') else 'paper'
+        print_results(metrics, cfg.get(whose), whose)
         for what, path in (('Predictions', args.out), ('Images', args.show_dir)):
             if path:
                 print(f'{what}: {path}')

@@ -27,6 +27,7 @@ TOP_LEVEL = {
     'find_unused_parameters',
     'model_wrapper_cfg',
     'paper',
+    'published',
     'runner_type',
     'sync_bn',
     'tta_model',

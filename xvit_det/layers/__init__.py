@@ -23,6 +23,7 @@ from xvit_det.layers.stem import (
     PlainConvStem,
     build_stem,
 )
+from xvit_det.layers.xcit_class_block import XCiTClassBlock
 
 __all__ = [
     'STEMS',
@@ -45,6 +46,7 @@ __all__ = [
     'PatchNormEmbed',
     'PlainConvStem',
     'PostNormBlock',
+    'XCiTClassBlock',
     'build_norm',
     'build_stem',
     'checkpoint',

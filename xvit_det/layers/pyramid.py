@@ -20,6 +20,7 @@ class FeaturePyramid(nn.Module):
         norm_cfg: See :func:`build_norm`.
         in_strides: Strides of the maps, powers of two; ``None``: all 16.
         strides: Strides of the outputs.
+        ceil_pool: Whether pooling rounds odd sides up, so that no last row is lost, or down, as in XCiT.
 
     Raises:
         InputError: The ratio of a map's stride and its output stride is not a power of two.
@@ -31,6 +32,7 @@ class FeaturePyramid(nn.Module):
         norm_cfg: dict,
         in_strides: Sequence[int] | None = None,
         strides: Sequence[int] = STRIDES,
+        ceil_pool: bool = True,
     ) -> None:
         super().__init__()
         self.in_strides = tuple(in_strides or [16] * len(channels))
@@ -39,8 +41,7 @@ class FeaturePyramid(nn.Module):
         for width, in_stride, stride in zip(channels, self.in_strides, self.strides, strict=True):
             up, down = in_stride // stride, stride // in_stride
             if stride == in_stride * down and down > 1:
-                # ceil_mode: no odd last row is lost, and sizes are ⌈H/32⌉
-                level: nn.Module = nn.MaxPool2d(down, ceil_mode=True)
+                level: nn.Module = nn.MaxPool2d(down, ceil_mode=ceil_pool)
             elif in_stride == stride * up and up.bit_count() == 1:
                 level = _upsample(width, up, norm_cfg)
             else:
@@ -58,7 +59,10 @@ class FeaturePyramid(nn.Module):
                 convolutions need no mask: their kernels do not overlap.)
 
         Returns:
-            One map per level, with the strides of ``strides``, odd sides rounded up.
+            One map per level, with the strides of ``strides``.
+
+        Raises:
+            InputError: A map is smaller than a pool that rounds down.
         """
         return tuple(
             _pool_inside(level, x, extents, stride) if isinstance(level, nn.MaxPool2d) else level(x)
@@ -86,7 +90,13 @@ def _upsample(channels: int, factor: int, norm_cfg: dict) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def _pool_inside(pool: nn.Module, x: Tensor, extents: ImageExtents | None, stride: int) -> Tensor:
+def _pool_inside(pool: nn.MaxPool2d, x: Tensor, extents: ImageExtents | None, stride: int) -> Tensor:
+    assert isinstance(pool.kernel_size, int)
+    if not pool.ceil_mode and min(x.shape[-2:]) < pool.kernel_size:
+        raise InputError(
+            f'a map of {x.shape[-2]} x {x.shape[-1]} is too small for XCiT, which pools it by {pool.kernel_size} and '
+            'rounds down; pad the images, or set ceil_pool=True in a dict as arch'
+        )
     mask = None if extents is None else extents.mask(x.shape[-2:], stride)
     if mask is None:
         return pool(x)

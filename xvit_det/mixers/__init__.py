@@ -3,15 +3,17 @@
 from xvit_det.mixers.base import TokenMixer
 from xvit_det.mixers.build import build_mixer
 from xvit_det.mixers.fourier import FourierMixer
+from xvit_det.mixers.identity import IdentityMixer
 from xvit_det.mixers.linformer import LinformerAttention
 from xvit_det.mixers.mlp import MLPMixer
 from xvit_det.mixers.nystrom import NystromAttention
 from xvit_det.mixers.performer import PerformerAttention
 from xvit_det.mixers.rotary import RotaryPosition
 from xvit_det.mixers.softmax import SoftmaxAttention
+from xvit_det.mixers.xca import CrossCovarianceAttention
 from xvit_det.mixers.xnorm import XNormAttention, xnorm_attention
 
-# The choices of ``mixer=`` in the ViX families. A new mixer takes one file and one line here.
+# The choices of ``mixer=``. A new mixer takes one file and one line here.
 MIXERS: dict[str, type[TokenMixer]] = {
     'softmax': SoftmaxAttention,
     'performer': PerformerAttention,
@@ -20,11 +22,15 @@ MIXERS: dict[str, type[TokenMixer]] = {
     'fourier': FourierMixer,
     'mlp': MLPMixer,
     'xnorm': XNormAttention,
+    'xca': CrossCovarianceAttention,
+    'identity': IdentityMixer,
 }
 
 __all__ = [
     'MIXERS',
+    'CrossCovarianceAttention',
     'FourierMixer',
+    'IdentityMixer',
     'LinformerAttention',
     'MLPMixer',
     'NystromAttention',

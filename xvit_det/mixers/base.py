@@ -48,6 +48,44 @@ class TokenMixer(nn.Module, ABC):
         return nullcontext()
 
 
+class MatrixMixer(TokenMixer):
+    """A mixer ``proj(t · M)``: each head multiplies its channels t of a token by one matrix M, made from all tokens.
+
+    A fused block multiplies the small matrices with the output projection instead of with every token, see
+    :meth:`product`.
+
+    Attributes:
+        num_heads: Number of heads H.
+        qkv: Projects the tokens (B, N, C) to all that the mixer needs.
+        proj: Projects the heads' e channels back to C.
+    """
+
+    num_heads: int
+    qkv: nn.Linear
+    proj: nn.Linear
+
+    @abstractmethod
+    def product(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Factors of the output, in inference: tokens and weight of a linear layer to which ``proj.bias`` is added.
+
+        Args: as :meth:`forward`.
+
+        Returns:
+            Tokens (B, N, e), and a weight for each image (B, C, e), or for all (C, e).
+        """
+
+    def _project(self, matrix: Tensor) -> Tensor:
+        """Matrices (B, H, c, c) times the output projection -> (B, C, e)."""
+        proj = self.proj.weight.unflatten(1, (self.num_heads, -1)).permute(1, 2, 0)  # (C, e) -> (H, c, C)
+        return (matrix @ proj.to(matrix.dtype)).flatten(1, 2).mT  # (B, H, c, C) -> (B, e, C) -> (B, C, e)
+
+
+def check_heads(attn_dims: int, num_heads: int) -> None:
+    """Raise an ``InputError`` unless the attention's width is divisible by the number of heads."""
+    if attn_dims % num_heads:
+        raise InputError(f'attn_dims={attn_dims} is not divisible by num_heads={num_heads}')
+
+
 def resolve_head_dims(embed_dims: int, num_heads: int, head_dims: int | None) -> int:
     """Channels per head: as given, or the width divided by the number of heads.
 

@@ -11,19 +11,8 @@ from torch import Tensor, nn
 from xvit_det import kernels
 from xvit_det.errors import InputError
 from xvit_det.folding import fold_before
-from xvit_det.functional import merge_heads, split_parts, upcast
-from xvit_det.mixers.base import TokenMixer
-
-
-def unit_vectors(x: Tensor, dim: int) -> Tensor:
-    """Divide ``x`` by its L2 norm along ``dim``; vectors shorter than 1e-12, and their gradients, are left unchanged.
-
-    Squares are summed in float32 or wider: in float16 they overflow from 256 on, and an epsilon that float16 can
-    represent would distort small vectors.
-    """
-    wide = upcast(x)
-    norm = torch.linalg.vector_norm(wide, dim=dim, keepdim=True)
-    return (wide / torch.where(norm > 1e-12, norm, 1)).to(x.dtype)
+from xvit_det.functional import merge_heads, split_parts, unit_vectors
+from xvit_det.mixers.base import MatrixMixer, check_heads
 
 
 def xnorm_attention(
@@ -94,15 +83,13 @@ def fold_gammas(attn: Any) -> None:
     attn.gamma_q = attn.gamma_kv = None
 
 
-def check_heads(attn_dims: int, num_heads: int, kv_axis: int) -> None:
-    """Raise an ``InputError`` unless the width is divisible by the number of heads and the axis is one of the two."""
-    if attn_dims % num_heads:
-        raise InputError(f'attn_dims={attn_dims} is not divisible by num_heads={num_heads}')
+def check_kv_axis(kv_axis: int) -> None:
+    """Raise an ``InputError`` unless the axis is one of the two."""
     if kv_axis not in (-2, -1):
         raise InputError(f'kv_axis={kv_axis} is not -2 (keys, as in the paper) or -1 (values)')
 
 
-class XNormAttention(TokenMixer):
+class XNormAttention(MatrixMixer):
     """Multi-head XNorm self-attention with a narrow inner width.
 
     Args:
@@ -127,7 +114,8 @@ class XNormAttention(TokenMixer):
     ) -> None:
         super().__init__(embed_dims)
         attn_dims = attn_dims or embed_dims
-        check_heads(attn_dims, num_heads, kv_axis)
+        check_heads(attn_dims, num_heads)
+        check_kv_axis(kv_axis)
         self.num_heads = num_heads
         self.kv_axis = kv_axis
         self.qkv = nn.Linear(embed_dims, 3 * attn_dims)
@@ -139,6 +127,15 @@ class XNormAttention(TokenMixer):
         gamma = None if self.gamma_q is None or self.gamma_kv is None else self.gamma_q * self.gamma_kv
         out = xnorm_attention(q, k, v, gamma, self.kv_axis, valid)
         return self.proj(merge_heads(out))  # (B, H, N, c) -> (B, N, e) -> (B, N, C)
+
+    def product(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Unit queries, and ``XN(kᵀ v)`` times the projection; with the Triton kernel, which computes all of the
+        attention, its output and the projection's weight. The gammas must be folded."""
+        q, k, v = split_parts(self.qkv(x), self.num_heads, 3)  # (B, N, 3e) -> 3 x (B, H, N, c)
+        if can_use_kernel(q, k, v):
+            return merge_heads(xnorm_attention(q, k, v, None, self.kv_axis, valid)), self.proj.weight
+        queries = unit_vectors(q.transpose(1, 2), dim=-1).flatten(2)  # (B, N, H, c) -> (B, N, e)
+        return queries, self._project(unit_kv(k, v, self.kv_axis, valid))
 
     def fold(self) -> 'XNormAttention':
         """Fold the gammas into the output projection."""

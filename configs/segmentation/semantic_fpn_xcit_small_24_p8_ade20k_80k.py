@@ -1,0 +1,4 @@
+_base_ = 'semantic_fpn_xcit_small_24_p16_ade20k_80k.py'
+
+model = dict(backbone=dict(patch_size=8))
+published = dict(mIoU=47.1)

@@ -1,0 +1,4 @@
+_base_ = 'upernet_xcit_tiny_12_p16_ade20k_160k.py'
+
+model = dict(backbone=dict(patch_size=8))
+published = dict(mIoU=43.5)

@@ -66,6 +66,26 @@ def tiny_imagenet_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def label_map_folder(tmp_path: Path) -> Path:
+    """Folder as the shipped example for own label maps wants it: 4 training and 2 validation images, three classes."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / 'mine'
+    for split, count in (('train', 4), ('val', 2)):
+        images, labels = folder / 'images' / split, folder / 'labels' / split
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        for i in range(count):
+            values = np.zeros((48, 64), np.uint8)
+            values[: 4 * i + 8, :30] = 1
+            values[30:, 30:] = 2
+            values[:, -2:] = 255
+            colours = np.stack([40 * values, 255 - values, rng.integers(0, 60, values.shape)], axis=-1)
+            Image.fromarray(colours.astype(np.uint8)).save(images / f'{i}.jpg')
+            Image.fromarray(values).save(labels / f'{i}.png')
+    return folder
+
+
+@pytest.fixture
 def modern_config(tmp_path: Path) -> Callable[[str], str]:
     """``modern_config(name)``: the shipped config with the modern extras, by the lines in their file's comment."""
     extras = REPO / 'configs' / '_base_' / 'schedules' / 'vix_modern.py'

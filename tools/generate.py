@@ -13,14 +13,15 @@ from pathlib import Path
 
 import mmengine.config.utils
 import torch
+from mmengine.analysis.complexity_analysis import FlopAnalyzer
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
-from xvit_det import list_models  # noqa: E402
-from xvit_det.analysis.model_index import WITHOUT_TOTAL, metafiles  # noqa: E402
+from xvit_det import count_macs, list_models  # noqa: E402
+from xvit_det.analysis.model_index import NOT_LISTED, WITHOUT_TOTAL, metafiles  # noqa: E402
 from xvit_det.analysis.models import model_row  # noqa: E402
 from xvit_det.analysis.paper_tables import rows as paper_rows  # noqa: E402
 from xvit_det.analysis.paper_tables import to_markdown  # noqa: E402
@@ -51,8 +52,10 @@ def record(name: str) -> dict:
     return json.loads((RECORDS / f'{name}.json').read_text())
 
 
-def gmacs(name: str) -> str:
-    return f'{row_of(name).macs / 1e9:.{1 if row_of(name).macs > 4e10 else 2}f}'
+def gmacs(name: str, part: str = 'macs') -> str:
+    """10⁹ multiply-accumulates of a config's backbone, or of its model (``part='model_macs'``)."""
+    macs = getattr(row_of(name), part)
+    return '–' if macs is None else f'{macs / 1e9:.{1 if macs > 4e10 else 2}f}'
 
 
 def xvit() -> str:
@@ -81,7 +84,7 @@ def xvit() -> str:
 
 def configs(pattern: str, keep: Callable[[str], bool] = lambda name: True) -> str:
     """Every config whose name matches: what it builds and costs."""
-    titles = ['config', 'backbone', 'epochs', 'parameters', 'of the backbone', 'GMAC of the backbone', 'at']
+    titles = ['config', 'backbone', 'epochs', 'parameters', 'of the backbone', 'GMAC', 'of the backbone', 'at']
     rows = []
     for name in filter(keep, list_models(pattern)):
         row, part = row_of(name), config(name).model.backbone
@@ -92,7 +95,29 @@ def configs(pattern: str, keep: Callable[[str], bool] = lambda name: True) -> st
         total = '–' if name in WITHOUT_TOTAL else f'{row.parameters:,}'
         epochs = config(name).train_cfg.max_epochs
         cells = (f'`{name}`', f'{part.type} {arch}{mixer}', epochs, total, f'{row.backbone_parameters:,}')
-        rows.append((*cells, gmacs(name), size))
+        rows.append((*cells, gmacs(name, 'model_macs'), gmacs(name), size))
+    return table(titles, rows, texts=2)
+
+
+def mmengine_macs() -> str:
+    """Our count beside MMEngine's, and what MMEngine's holds or lacks."""
+    cases = {
+        ('X-ViT-T', (224, 224)): dict(type='XViT', arch='tiny'),
+        ('X-ViT-S', (224, 224)): dict(type='XViT', arch='small'),
+        ('ViX-S, Nyström', (224, 224)): dict(type='ViX', arch='small', mixer='nystrom'),
+        ('ViX-S, softmax', (224, 224)): dict(type='ViX', arch='small', mixer='softmax'),
+        ('ViX-S, softmax', (400, 672)): dict(type='ViX', arch='small', mixer='softmax'),
+    }
+    titles = ['backbone', 'image', 'ours, GMAC', "MMEngine's", 'difference', 'norms', 'softmax attention']
+    rows = []
+    for (name, size), cfg in cases.items():
+        backbone = MODELS.build(cfg).eval()
+        ours = count_macs(backbone, size)
+        analyzer = FlopAnalyzer(backbone, torch.zeros(1, 3, *size))
+        operators = analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False).by_operator()
+        theirs, norms = sum(operators.values()), operators['batch_norm'] + operators['layer_norm']
+        shares = [f'{part / ours:+.1%}' for part in (theirs - ours, norms, theirs - norms - ours)]
+        rows.append((name, '{}x{}'.format(*size), f'{ours / 1e9:.2f}', f'{theirs / 1e9:.2f}', *shares))
     return table(titles, rows, texts=2)
 
 
@@ -113,6 +138,22 @@ def vix_detection() -> str:
         strides = ', '.join(map(str, sorted(set(plain.out_strides))))
         row = row_of(name)
         rows.append((f'`{name}`', blocks, strides, gmacs(name), f'{row.backbone_parameters:,}', f'{row.parameters:,}'))
+    return table(titles, rows, texts=3)
+
+
+def segmentation() -> str:
+    """Every segmentor, with the cost of its backbone and of the whole."""
+    titles = ['config', 'backbone', 'head', 'iterations', 'parameters', 'of the backbone']
+    titles += ['GMAC of the backbone', 'GMAC', 'at']
+    rows = []
+    for name in list_models('*'):
+        cfg = config(name)
+        if cfg.default_scope != 'mmseg' or name in NOT_LISTED:
+            continue
+        row, part = row_of(name), cfg.model.backbone
+        cells = (f'`{name}`', f'{part.type} {part.arch}', cfg.model.decode_head.type.removesuffix('Head'))
+        cells += (f'{cfg.train_cfg.max_iters:,}', f'{row.parameters:,}', f'{row.backbone_parameters:,}', gmacs(name))
+        rows.append((*cells, gmacs(name, 'model_macs'), 'x'.join(map(str, row.size))))
     return table(titles, rows, texts=3)
 
 
@@ -197,7 +238,11 @@ def learn_cifar10() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     'xvit': xvit,
-    'xvit_configs': lambda: configs('*xvit_*', lambda name: name != 'mask_rcnn_xvit_shapes'),
+    'xvit_configs': lambda: configs(
+        '*xvit_*', lambda name: name != 'mask_rcnn_xvit_shapes' and config(name).default_scope != 'mmseg'
+    ),
+    'segmentation': segmentation,
+    'mmengine_macs': mmengine_macs,
     'vix_in1k': lambda: configs('*_in1k', lambda name: not name.startswith('xvit')),
     'vix_detection': vix_detection,
     'vix_tables': lambda: to_markdown(paper_rows()),

@@ -1,4 +1,4 @@
-"""Train a detector or a classifier: ``python tools/train.py CONFIG``; works from a clone that is not installed."""
+"""Train a model: ``python tools/train.py CONFIG``; works from a clone that is not installed."""
 
 import sys
 from pathlib import Path

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xvit_det.analysis import count_macs, count_parameters
     from xvit_det.backbones import CCX, CvX, LeViX, PiX, ViX, XViT
     from xvit_det.errors import InputError
-    from xvit_det.hub import create_model, list_models
+    from xvit_det.hub import create_model, find_config, list_models
 
 __all__ = [
     'CCX',
@@ -28,6 +28,7 @@ __all__ = [
     'count_macs',
     'count_parameters',
     'create_model',
+    'find_config',
     'list_models',
 ]
 __version__ = '0.1.0'
@@ -40,7 +41,7 @@ _ROOMS = {
     'analysis': ('count_macs', 'count_parameters'),
     'backbones': ('CCX', 'CvX', 'LeViX', 'PiX', 'ViX', 'XViT'),
     'errors': ('InputError',),
-    'hub': ('create_model', 'list_models'),
+    'hub': ('create_model', 'find_config', 'list_models'),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

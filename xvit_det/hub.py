@@ -67,7 +67,7 @@ def list_models(pattern: str = '*') -> list[str]:
 
 
 def create_model(name: str | Path, pretrained: str | Path | None = None, **overrides: Any) -> nn.Module:
-    """Build the detector or classifier of a config, in evaluation mode.
+    """Build the detector, segmentor or classifier of a config, in evaluation mode.
 
     Registries, default scope and log level are not changed. The model has its config as ``model.cfg``. mmdet's
     inference functions also need a call of ``mmdet.utils.register_all_modules()`` first.

@@ -134,3 +134,4 @@ default_hooks = dict(
 # Each process has running statistics of its own: what is evaluated and saved is their mean.
 custom_hooks = [dict(type='SyncBuffersHook')]
 log_processor = dict(type='LogProcessor', window_size=20)
+visualizer = dict(type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])

@@ -55,7 +55,7 @@ def test_models_are_listed_with_their_counts(capsys):
     models(['mask_rcnn_xvit_s_3x'])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if 'mask_rcnn' in line]
     assert [cell.strip() for cell in line.strip('│').split('│')] == [
-        *('mask_rcnn_xvit_s_3x', 'XViT', '39,672,672', '19,374,192', '93.49', '800x1344')
+        *('mask_rcnn_xvit_s_3x', 'XViT', '39,672,672', '19,374,192', '275.34', '93.49', '800x1344')
     ]
     models(['xvit_?_in1k'])
     assert '20,753,016' in capsys.readouterr().out

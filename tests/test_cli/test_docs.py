@@ -37,6 +37,9 @@ KINDS = {
     'make': r'make ',
     'detection': r'python tools/(train|test)\.py configs/mask_rcnn_xvit_s_3x\.py',
     'custom': r'python tools/train\.py configs/mask_rcnn_xvit_s_custom\.py',
+    'ade20k': r'python tools/(train|test)\.py \S+_ade20k_80k\.py',
+    'cityscapes': r'python tools/train\.py \S+_cityscapes_80k\.py',
+    'label_maps': r'python tools/train\.py \S+semantic_fpn_xvit_s_custom\.py',
     'cifar': r'python tools/(train|test)\.py \S+_cifar10\.py',
     'tiny_imagenet': r'python tools/train\.py \S+_tinyimagenet\.py',
     'machines': r'(NNODES=2 .*)?tools/dist_train\.sh',
@@ -143,6 +146,63 @@ def test_training_on_your_own_data(clone, draw_coco):
     assert lines in (REPO / 'configs' / 'mask_rcnn_xvit_s_custom.py').read_text()
 
 
+# One iteration on two crops of an image; the whole of it is evaluated at a small size.
+SHORT_SEGMENTATION = (
+    '--cfg-options train_cfg.max_iters=1 default_hooks.checkpoint.interval=1 train_dataloader.num_workers=0 '
+    f'val_dataloader.num_workers=0 val_dataloader.dataset.pipeline.1.{SCALE} {TINY} '
+    f'train_dataloader.dataset.pipeline.2.{SCALE} train_dataloader.dataset.pipeline.3.crop_size="(64,64)" '
+    'model.data_preprocessor.size="(64,64)"'
+)
+
+
+def move_pairs(source: Path, train: tuple[str, str], val: tuple[str, str]) -> None:
+    """Move the drawn images and label maps to where a dataset has them, given as 'folder/*ending'."""
+    for split, patterns in (('train', train), ('val', val)):
+        for kind, pattern in zip(('images', 'labels'), patterns, strict=True):
+            for path in (source / kind / split).iterdir():
+                target = source.parent / pattern.replace('*', path.stem)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target)
+
+
+def test_segmentation_of_ade20k(clone, label_map_folder, capfd):
+    source = label_map_folder.rename(clone / 'data' / 'mine')
+    folder = 'ade/ADEChallengeData2016'
+    pairs = (
+        (f'{folder}/images/{split}/*.jpg', f'{folder}/annotations/{split}/*.png')
+        for split in ('training', 'validation')
+    )
+    move_pairs(source, *pairs)
+    train, test = commands('ade20k')
+    call(f'{train} {SHORT_SEGMENTATION}')
+    checkpoint = Path(shlex.split(test)[3])
+    checkpoint.with_name('iter_1.pth').rename(checkpoint)
+    call(f'{test} --cfg-options {TINY} test_dataloader.num_workers=0 test_dataloader.dataset.pipeline.1.{SCALE}')
+    assert 'mIoU' in capfd.readouterr().out and Path('label_maps.pkl').is_file()
+
+
+def test_segmentation_of_cityscapes(clone, label_map_folder):
+    source = label_map_folder.rename(clone / 'data' / 'mine')
+    pairs = (
+        (
+            f'cityscapes/leftImg8bit/{split}/a/*_leftImg8bit.png',
+            f'cityscapes/gtFine/{split}/a/*_gtFine_labelTrainIds.png',
+        )
+        for split in ('train', 'val')
+    )
+    move_pairs(source, *pairs)
+    (command,) = commands('cityscapes')
+    call(f'{command} {SHORT_SEGMENTATION}')
+
+
+def test_segmentation_of_your_own_label_maps(clone, label_map_folder):
+    label_map_folder.rename(clone / 'data' / 'mine')
+    (command,) = commands('label_maps')
+    call(f'{command} {SHORT_SEGMENTATION}')
+    (lines,) = [block for block in blocks('text') if 'train_labels' in block]
+    assert lines in (REPO / 'configs' / 'segmentation' / 'semantic_fpn_xvit_s_custom.py').read_text()
+
+
 def test_training_and_testing_on_cifar(clone, cifar_folder, capfd):
     cifar_folder.rename(clone / 'data' / 'cifar10')
     train, test = commands('cifar')
@@ -233,7 +293,9 @@ def test_what_the_text_names_exists():
     for path, page in PAGES.items():
         for target in re.findall(r'\]\(([^)#]+)[^)]*\)', page):
             assert target in ('contributing.md',) or (path.parent / target).exists(), (path.name, target)
-        names |= {*re.findall(r'`(mask_rcnn_\w+[a-z0-9]|\w+_(?:in1k|cifar10|tinyimagenet))`', page)}
+        names |= {
+            *re.findall(r'`((?:mask_rcnn|semantic_fpn|upernet)_\w+[a-z0-9]|\w+_(?:in1k|cifar10|tinyimagenet))`', page)
+        }
         files |= {*re.findall(r'`((?:xvit_det|configs|tools|benchmarks|requirements)/[\w./]+)`', page)}
         for name, file in re.findall(r'`(\w+)` in `(xvit_det/[\w./]+)`', page):
             assert re.search(rf'^(class|def) {name}\b', (REPO / file).read_text(), re.MULTILINE), (name, file)

@@ -111,3 +111,22 @@ def test_outputs_that_do_not_fit_a_classifier(options, neck, message):
     cfg.model.neck = neck
     with pytest.raises(InputError, match=message):
         check_model(cfg)
+
+
+@pytest.mark.parametrize(
+    ('config', 'constructor', 'refused'),
+    [
+        ('mask_rcnn_xvit_t_3x', 'LearningRateDecayOptimizerConstructor', True),
+        ('mask_rcnn_xvit_t_3x', 'mmpretrain.LearningRateDecayOptimWrapperConstructor', True),
+        ('mask_rcnn_xvit_t_3x', 'LayerDecayOptimWrapperConstructor', False),
+        ('xvit_s_in1k', 'LearningRateDecayOptimWrapperConstructor', False),
+    ],
+)
+def test_layer_decay_that_does_not_know_the_backbone(config, constructor, refused):
+    cfg = load_config(config)
+    cfg.optim_wrapper.constructor = constructor
+    if not refused:
+        check_model(cfg)
+        return
+    with pytest.raises(InputError, match='does not know XViT; take LayerDecayOptimWrapperConstructor'):
+        check_model(cfg)

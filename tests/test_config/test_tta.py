@@ -83,6 +83,17 @@ def test_default_pipeline_mirrors_before_packing():
         use_tta(config(last='LoadAnnotations'))
 
 
+def test_label_maps_are_loaded_after_mirroring():
+    """And so stay as they are for mmseg's evaluation."""
+    dataset = dict(pipeline=[dict(type='Resize'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')])
+    cfg = Config(dict(default_scope='mmseg', model=dict(), test_dataloader=dict(dataset=dataset)))
+    use_tta(cfg)
+    resize, views = cfg.test_dataloader.dataset.pipeline
+    _, load, pack = views.transforms
+    assert [step.type for step in (resize, *load, *pack)] == ['Resize', 'LoadAnnotations', 'PackSegInputs']
+    assert cfg.model.type == 'SegTTAModel'
+
+
 def test_what_the_config_has_counts():
     cfg = config()
     cfg.tta_model, cfg.tta_pipeline = dict(type='Mine'), [dict(type='Own')]

@@ -20,7 +20,7 @@ import torch
 import xvit_det
 from xvit_det import kernels
 
-FAMILY = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain')
+FAMILY = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg')
 LIBRARIES = ('torch', 'torchvision', 'numpy', 'cv2', 'pycocotools')
 INSTALL = "`make setup`, or `pip install 'xvit_det[onedl]'`"
 
@@ -45,8 +45,8 @@ class Report:
 
     @property
     def trains(self) -> bool:
-        """Whether detectors and classifiers can be built here, and nothing is installed twice."""
-        needed = ('torchvision', 'mmcv ops', 'detection', 'classification')
+        """Whether detectors, classifiers and segmentors can be built here, and nothing is installed twice."""
+        needed = ('torchvision', 'mmcv ops', 'detection', 'classification', 'segmentation')
         return all(self.features[name].works for name in needed) and not self.warnings
 
 
@@ -157,6 +157,7 @@ def collect() -> Report:
         ),
         'detection': attempt(models_of('mmdet'), INSTALL),
         'classification': attempt(models_of('mmpretrain'), INSTALL),
+        'segmentation': attempt(models_of('mmseg'), INSTALL),
     }
     gpu = 'no CUDA device; training runs on the CPU'
     if torch.version.cuda is None:

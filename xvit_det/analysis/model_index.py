@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
-from xvit_det.analysis.counts import count_macs, count_parameters
-from xvit_det.analysis.models import input_size, model_shapes
+from xvit_det.analysis.counts import count_parameters
+from xvit_det.analysis.models import model_macs, model_shapes
 from xvit_det.config.load import read_config
 from xvit_det.hub import config_dir, find_config, list_models
 
@@ -26,13 +26,23 @@ VIX_FAMILIES = ['ViX', 'LeViX', 'CCX', 'CvX', 'PiX']
 COLLECTIONS = {
     ('mmdet', True): ('metafile.yml', 'X-ViT detection', ['X-ViT', 'XNorm Attention', 'FPN'], XVIT),
     ('mmdet', False): ('metafile.yml', 'ViX detection', [*VIX_FAMILIES, 'FPN'], VIX),
+    ('mmseg', True): ('segmentation/metafile.yml', 'X-ViT segmentation', ['X-ViT', 'XNorm Attention'], XVIT),
+    ('mmseg', False): ('segmentation/metafile.yml', 'ViX segmentation', VIX_FAMILIES, VIX),
     ('mmpretrain', True): ('classification/metafile.yml', 'X-ViT classification', ['X-ViT', 'XNorm Attention'], XVIT),
     ('mmpretrain', False): ('classification/vix/metafile.yml', 'ViX classification', VIX_FAMILIES, VIX),
 }
-NOT_LISTED = ('mask_rcnn_xvit_s_custom', 'mask_rcnn_xvit_shapes')  # for your own data, and for drawn data
+# For your own data, and for drawn data.
+NOT_LISTED = ('mask_rcnn_xvit_s_custom', 'semantic_fpn_xvit_s_custom', 'mask_rcnn_xvit_shapes')
 # Its total depends on the OpenMMLab family: OneDL and OpenMMLab build different DINOs.
 WITHOUT_TOTAL = ('dino_xvit_s_12e',)
-DATASETS = {'CIFAR10': 'CIFAR-10', 'TinyImageNet': 'Tiny ImageNet', 'ImageNet': 'ImageNet-1k', 'CocoDataset': 'COCO'}
+DATASETS = {
+    'CIFAR10': 'CIFAR-10',
+    'TinyImageNet': 'Tiny ImageNet',
+    'ImageNet': 'ImageNet-1k',
+    'CocoDataset': 'COCO',
+    'ADE20KDataset': 'ADE20K',
+    'CityscapesDataset': 'Cityscapes',
+}
 # Key of a config's `paper`: task and metric.
 METRICS = {
     'bbox_mAP': ('Object Detection', 'box AP (paper)'),
@@ -59,12 +69,17 @@ def metafiles() -> dict[str, str]:
 
 def _entry(name: str, cfg: Config, collection: str) -> dict[str, Any]:
     dataset = DATASETS[cfg.test_dataloader.dataset.type]
-    metadata: dict[str, Any] = {'Training Data': dataset, 'Epochs': cfg.train_cfg.max_epochs}
+    duration = (
+        {'Epochs': cfg.train_cfg.max_epochs}
+        if 'max_epochs' in cfg.train_cfg
+        else {'Iterations': cfg.train_cfg.max_iters}
+    )
+    metadata: dict[str, Any] = {'Training Data': dataset, **duration}
     if name not in WITHOUT_TOTAL:
         model = model_shapes(cfg)
         metadata['Parameters'] = count_parameters(model)
-        if cfg.default_scope == 'mmpretrain':
-            metadata['FLOPs'] = count_macs(model, input_size(cfg))
+        if (macs := model_macs(cfg, model)) is not None:
+            metadata['FLOPs'] = macs
     config = find_config(name).relative_to(config_dir().parent)
     entry = {'Name': name, 'In Collection': collection, 'Config': str(config), 'Metadata': metadata}
     results = list(_results(cfg.get('paper') or {}, dataset))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mmengine.config import Config
 from torch import nn
 
-from xvit_det.analysis.counts import count_macs, count_parameters
+from xvit_det.analysis.counts import count_detector_macs, count_macs, count_parameters
 from xvit_det.config.load import read_config
 from xvit_det.config.shapes import build_shapes
 from xvit_det.hub import complete_model
@@ -24,6 +24,7 @@ class ModelRow:
         backbone_parameters: Of its backbone.
         size: Height and width that MACs are counted for, in pixels.
         macs: Multiply-accumulates of the backbone for one image of that size.
+        model_macs: Those of the whole model, see :func:`model_macs`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ModelRow:
     backbone_parameters: int
     size: tuple[int, int]
     macs: int
+    model_macs: int | None
 
 
 def model_row(name: str) -> ModelRow:
@@ -46,6 +48,7 @@ def model_row(name: str) -> ModelRow:
         backbone_parameters=count_parameters(backbone),
         size=size,
         macs=count_macs(backbone, size),
+        model_macs=model_macs(cfg, model),
     )
 
 
@@ -55,10 +58,24 @@ def model_shapes(cfg: Config) -> nn.Module:
     return build_shapes(cfg.model, cfg.default_scope)
 
 
+def model_macs(cfg: Config, model: nn.Module) -> int | None:
+    """Multiply-accumulates of a whole model; ``None`` for DETRs and Mask2Former, which need more than an image."""
+    if cfg.default_scope == 'mmdet':
+        return count_detector_macs(model, input_size(cfg))
+    if cfg.model.get('decode_head', {}).get('type') == 'Mask2FormerHead':
+        return None
+    return count_macs(model, input_size(cfg))
+
+
 def input_size(cfg: Config) -> tuple[int, int]:
-    """Height and width that a config's model is counted for: a classifier's image size, 800 x 1344 for a detector."""
+    """Height and width that a config's model is counted for.
+
+    A classifier's image size, the crops that a segmentor trains on, 800 x 1344 for a detector.
+    """
     if cfg.default_scope == 'mmdet':
         return DETECTION_SIZE
+    if cfg.default_scope == 'mmseg':
+        return tuple(cfg.model.data_preprocessor.size)
     if 'img_size' in cfg.model.backbone:
         side = cfg.model.backbone.img_size
     else:

@@ -9,7 +9,7 @@ import xvit_det
 
 # Command: what it does, and an example. Each is the function `main` of the module of its name.
 COMMANDS = {
-    'train': ('train a detector or a classifier', 'mask_rcnn_xvit_s_3x --data-root data/coco'),
+    'train': ('train a detector, segmentor or classifier', 'mask_rcnn_xvit_s_3x --data-root data/coco'),
     'test': ('evaluate a checkpoint', 'mask_rcnn_xvit_s_3x epoch_36.pth --data-root data/coco'),
     'demo': ('train a small Mask R-CNN on drawn shapes, in minutes', '--work-dir work_dirs/demo'),
     'models': ('list the shipped models with parameters and MACs', "'*xvit_s*'"),

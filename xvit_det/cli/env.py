@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 
 def main(argv: Arguments = None) -> int:
-    """Print the report; with ``--check``, return 1 unless detectors and classifiers can be built here."""
+    """Print the report; with ``--check``, return 1 unless detectors, classifiers and segmentors can be built here."""
     parser = make_parser('env', 'Report what is installed and what works here.')
     parser.add_argument('--json', action='store_true', help='print JSON')
-    parser.add_argument('--check', action='store_true', help='exit with 1 unless detection and classification work')
+    parser.add_argument(
+        '--check', action='store_true', help='exit with 1 unless detection, classification and segmentation work'
+    )
     args = parser.parse_args(argv)
     from xvit_det.analysis.environment import collect
 

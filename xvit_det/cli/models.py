@@ -26,8 +26,8 @@ def main(argv: Arguments = None) -> None:
         return
     from xvit_det.analysis.models import model_row
 
-    table = Table('model', 'backbone', caption='MACs: multiply-accumulates of the backbone for one image of this size')
-    for column in ('parameters', 'of the backbone', 'GMAC', 'at'):
+    table = Table('model', 'backbone', caption='GMAC: 10⁹ multiply-accumulates for one image of this size')
+    for column in ('parameters', 'of the backbone', 'GMAC', 'of the backbone', 'at'):
         table.add_column(column, justify='right')
     for name in track(names, 'counting', console=Console(stderr=True), transient=True):
         row = model_row(name)
@@ -36,6 +36,7 @@ def main(argv: Arguments = None) -> None:
             row.backbone,
             f'{row.parameters:,}',
             f'{row.backbone_parameters:,}',
+            '–' if row.model_macs is None else f'{row.model_macs / 1e9:.2f}',
             f'{row.macs / 1e9:.2f}',
             'x'.join(map(str, row.size)),
         )

@@ -1,6 +1,7 @@
 """Test results as a table, with the paper's figures beside them where the config names them in ``paper``."""
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from rich.table import Table
@@ -15,9 +16,10 @@ def print_results(metrics: Mapping[str, float], paper: Mapping[str, Any] | None 
     """Print an evaluation's metrics.
 
     Args:
-        metrics: What mmengine's evaluators return: ``'coco/bbox_mAP'`` in 0 to 1, ``'accuracy/top1'`` in percent.
-        paper: The config's ``paper``: figures in percent under ``bbox_mAP``, ``segm_mAP``, ``top1`` or ``top5``, and
-            where they are from under ``source``.
+        metrics: What mmengine's evaluators return: ``'coco/bbox_mAP'`` in 0 to 1, ``'accuracy/top1'`` and ``'mIoU'`` in
+            percent.
+        paper: The config's ``paper``: figures in percent under ``bbox_mAP``, ``segm_mAP``, ``top1``, ``top5`` or
+            ``mIoU``, and where they are from under ``source``.
     """
     if not metrics:  # what mmdet returns then, instead of zeros
         print('The model found nothing in any image: no figures.')
@@ -50,4 +52,4 @@ def _plain_table(values: Mapping[str, float], paper: Mapping[str, Any]) -> Table
 
 def _cell(value: Any) -> str:
     """One decimal for numbers; a dash where there is none (COCO's -1: no object of that size in the data)."""
-    return '–' if value is None else f'{value:.1f}' if isinstance(value, int | float) else str(value)
+    return '–' if value is None else f'{value:.1f}' if isinstance(value, Real) else str(value)

@@ -12,11 +12,15 @@ if TYPE_CHECKING:
 
 
 def _parser() -> ArgumentParser:
-    parser = make_parser('test', 'Evaluate a checkpoint of a detector or a classifier.', OPTIONS_HELP)
+    parser = make_parser('test', 'Evaluate a checkpoint of a detector, segmentor or classifier.', OPTIONS_HELP)
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file or http(s) address')
     add_run_arguments(parser)
-    parser.add_argument('--out', metavar='FILE.pkl', help='write all predictions, masks as COCO RLE, for offline use')
+    parser.add_argument(
+        '--out',
+        metavar='FILE.pkl',
+        help='write all predictions, masks as COCO RLE and label maps as arrays, for offline use',
+    )
     parser.add_argument('--show-dir', metavar='DIR', help='write images with the predictions drawn in')
     parser.add_argument(
         '--tta',
@@ -58,13 +62,16 @@ def main(argv: Arguments = None) -> None:
 
 
 def _draw_into(cfg: 'Config', folder: str) -> None:
-    """Turn on the drawing hook of mmdet (``draw``) or mmpretrain (``enable``)."""
+    """Turn on the drawing hook of mmdet and mmseg (``draw``) or mmpretrain (``enable``)."""
     hook = cfg.default_hooks.get('visualization')
     if hook is None:
         raise InputError('--show-dir: the config has no default_hooks.visualization')
     path = str(Path(folder).resolve())  # mmdet puts a relative folder below its own
     if cfg.get('default_scope') == 'mmpretrain':
         hook.update(enable=True, out_dir=path)
+    elif cfg.get('default_scope') == 'mmseg':  # its hook leaves the folder to the visualizer
+        hook.update(draw=True, interval=1)
+        cfg.visualizer.vis_backends = [dict(type='LocalVisBackend', img_save_dir=path)]
     else:
         hook.update(draw=True, test_out_dir=path)
 

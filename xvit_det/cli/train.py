@@ -1,4 +1,4 @@
-"""``xvit-det train CONFIG``: train a detector (mmdet config) or a classifier (mmpretrain config)."""
+"""``xvit-det train CONFIG``: train a detector (mmdet config), segmentor (mmseg) or classifier (mmpretrain)."""
 
 from argparse import ArgumentParser
 from pathlib import Path
@@ -8,7 +8,7 @@ from xvit_det.errors import InputError
 
 
 def _parser() -> ArgumentParser:
-    parser = make_parser('train', 'Train a detector or a classifier.', OPTIONS_HELP)
+    parser = make_parser('train', 'Train a detector, segmentor or classifier.', OPTIONS_HELP)
     add_config_arguments(parser)
     add_run_arguments(parser)
     parser.add_argument('--amp', action='store_true', help='mixed precision (bfloat16 or float16) if there is a GPU')

@@ -30,12 +30,14 @@ def without_remarks() -> Iterator[None]:
 
 
 def import_quietly(scope: str) -> None:
-    """Import what configs of ``scope`` (mmdet or mmpretrain) name, without remarks about optional packages."""
+    """Import what configs of ``scope`` (mmdet, mmpretrain or mmseg) name, without remarks about optional packages."""
     with without_remarks():
         for part in ('models', 'datasets', 'evaluation'):
             import_module(f'{scope}.{part}')
     if scope == 'mmdet':
         _silence_coco()
+    elif scope == 'mmseg':  # warns of its own defaults whenever a model or a hook is built
+        warnings.filterwarnings('ignore', category=UserWarning, module=r'mmseg\.')
 
 
 def _silence_coco() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from xvit_det.config.data_paths import dataset_configs, metric_configs, resolve
+from xvit_det.config.label_map_check import check_label_maps, has_label_maps
 from xvit_det.config.options import find_class
 from xvit_det.errors import InputError
 
@@ -26,7 +27,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
     """Check files, class names and the model's number of classes for ``splits`` ('train', 'val', 'test').
 
     Returns:
-        Number of images per split, for the splits that have an annotation file.
+        Number of images per split, for the splits that have an annotation file or label maps.
 
     Raises:
         InputError: a file, folder or image is missing or damaged, or names and numbers of classes disagree.
@@ -50,6 +51,8 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
                 if folder not in summed:
                     _check_sums(folder, cls)
                     summed.add(folder)
+            if cfg.get('default_scope') == 'mmseg' and has_label_maps(dataset):
+                counts[split] += check_label_maps(dataset)
             if classes:
                 _check_num_classes(cfg.model, len(classes), f'the {split} dataset has')
     return dict(counts)
@@ -78,9 +81,9 @@ def _needed_paths(cfg: Config, split: str) -> Iterator[tuple[str, str]]:
             yield resolve(dataset, dataset['ann_file']), 'annotations'
             yield from ((m['ann_file'], 'annotations') for m in metric_configs(cfg, split) if m.get('ann_file'))
         prefix = dataset.get('data_prefix') or {}
-        for folder in prefix.values() if isinstance(prefix, dict) else [prefix]:
+        for key, folder in (prefix if isinstance(prefix, dict) else dict(img=prefix)).items():
             if folder:
-                yield resolve(dataset, folder), 'images'
+                yield resolve(dataset, folder), 'label maps' if key == 'seg_map_path' else 'images'
         cls = find_class(dataset.get('type'), cfg.get('default_scope'))
         if not prefix and dataset.get('split') and hasattr(cls, 'IMG_EXTENSIONS'):  # ImageNet's folders by split
             yield resolve(dataset, dataset['split']), 'images, a folder for each class'

@@ -70,7 +70,7 @@ def _holder(folder: str, dataset: ConfigDict, scope: str | None) -> str:
 def _move(node: ConfigDict, old: str, new: str) -> None:
     """Replace the folder ``old`` with ``new`` in a dict's paths that begin with it."""
     for key, value in node.items():
-        if isinstance(value, str) and key in ('ann_file', 'img', 'seg', 'data_prefix', 'img_path'):
+        if isinstance(value, str) and key in ('ann_file', 'img', 'seg', 'data_prefix', 'img_path', 'seg_map_path'):
             if Path(value).is_relative_to(old):
                 node[key] = str(Path(new, Path(value).relative_to(old)))
         elif key == 'data_prefix' and isinstance(value, dict):

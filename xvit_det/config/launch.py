@@ -43,6 +43,7 @@ def set_launcher(cfg: Config, launcher: str, local_rank: int = 0) -> None:
 def join_cpu_group(cfg: Config) -> None:
     """Join the processes that RANK and WORLD_SIZE in the environment describe, over gloo, and set the config for it."""
     cfg.launcher = 'pytorch'
+    cfg.pop('sync_bn', None)  # torch synchronises BatchNorm on GPUs only
     torch.distributed.init_process_group('gloo')
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',

@@ -23,7 +23,7 @@ def read_config(name_or_path: str | Path) -> Config:
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
         scope = cfg.get('default_scope')
-        if scope in ('mmdet', 'mmpretrain'):
+        if scope in ('mmdet', 'mmpretrain', 'mmseg'):
             import_quietly(scope)
         if cfg.get('custom_imports'):  # after OpenMMLab, whose remarks their own imports of it would show
             import_modules_from_strings(**cfg.custom_imports)

@@ -14,7 +14,7 @@ def build_shapes(cfg: Mapping[str, Any], scope: str) -> Any:
 
     Args:
         cfg: As for ``MODELS.build``.
-        scope: Where its types are looked up: ``'mmdet'`` or ``'mmpretrain'``.
+        scope: Where its types are looked up: ``'mmdet'``, ``'mmpretrain'`` or ``'mmseg'``.
     """
     with torch.device('meta'), without_log('ERROR'):
         return MODELS.build({**cfg, '_scope_': scope})

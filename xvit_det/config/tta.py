@@ -16,7 +16,7 @@ def use_tta(cfg: Config) -> None:
     """Wrap the model and replace the test pipeline by the config's ``tta_model`` and ``tta_pipeline``.
 
     What the config lacks is added: the test pipeline with and without flipping, and a model that averages class scores
-    (mmpretrain) or merges boxes and their masks by NMS (mmdet's own merges boxes only).
+    (mmpretrain, and mmseg for each pixel) or merges boxes and their masks by NMS (mmdet's own merges boxes only).
 
     Raises:
         InputError: the test pipeline does not end in a Pack… step, before which the flip would go.
@@ -35,6 +35,8 @@ def use_tta(cfg: Config) -> None:
 def _default_model(cfg: Config) -> dict:
     if cfg.get('default_scope') == 'mmpretrain':
         return dict(type='AverageClsScoreTTA')
+    if cfg.get('default_scope') == 'mmseg':
+        return dict(type='SegTTAModel')
     register_instance_tta()
     print_log('Test-time augmentation: boxes of both views are merged by NMS, each with the mask of its own view.')
     return dict(type='InstanceTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
@@ -48,6 +50,8 @@ def _mirrored(pipeline: list) -> list:
     if pack['type'] == 'PackDetInputs':
         keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
         pack['meta_keys'] = keys
-    loading = [step for step in pipeline if step['type'] == 'LoadAnnotations']  # not needed
+    loading = [step for step in pipeline if step['type'] == 'LoadAnnotations']
     pipeline = [step for step in pipeline if step not in loading]
-    return [*pipeline, dict(type='TestTimeAug', transforms=[MIRROR, [pack]])]
+    # mmseg's evaluation needs the label map, which is loaded last and so not mirrored; others do not need theirs.
+    last = [*loading, pack] if pack['type'] == 'PackSegInputs' else [pack]
+    return [*pipeline, dict(type='TestTimeAug', transforms=[MIRROR, *([step] for step in last)])]

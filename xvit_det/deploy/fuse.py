@@ -1,4 +1,4 @@
-"""Fusing the backbones inside a detector or classifier."""
+"""Fusing the backbones inside a detector, segmentor or classifier."""
 
 from torch import nn
 

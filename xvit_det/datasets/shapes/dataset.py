@@ -42,10 +42,15 @@ class ShapesDataset(CocoDataset):
         **kwargs: Any,
     ) -> None:
         check_split(split)
-        folder = ensure_shapes(data_root, ShapesSpec(num_train, num_val, size, seed))
+        self.spec = ShapesSpec(num_train, num_val, size, seed)
         super().__init__(
-            data_root=str(folder),
+            data_root=str(data_root),
             ann_file=annotation_file(split),
             data_prefix={'img': image_folder(split)},
             **kwargs,
         )
+
+    def full_init(self) -> None:
+        """Draw the folder if it is not there; with ``lazy_init``, as when only class names are asked for, not yet."""
+        ensure_shapes(self.data_root, self.spec)
+        super().full_init()

@@ -42,10 +42,15 @@ class ShapesSegDataset(BaseSegDataset):
         **kwargs: Any,
     ) -> None:
         check_split(split)
-        folder = ensure_label_maps(data_root, ShapesSpec(num_train, num_val, size, seed))
+        self.spec = ShapesSpec(num_train, num_val, size, seed)
         super().__init__(
-            data_root=str(folder),
+            data_root=str(data_root),
             data_prefix={'img_path': image_folder(split), 'seg_map_path': label_folder(split)},
             img_suffix='.png',
             **kwargs,
         )
+
+    def full_init(self) -> None:
+        """Draw what is not there; with ``lazy_init``, as when only class names are asked for, not yet."""
+        ensure_label_maps(self.data_root, self.spec)
+        super().full_init()

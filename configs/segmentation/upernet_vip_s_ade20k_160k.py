@@ -1,0 +1,5 @@
+_base_ = 'upernet_xvit_s_ade20k_160k.py'
+
+model = dict(
+    backbone=dict(_delete_=True, type='ViX', arch='small', mixer=dict(type='performer', eps=1e-9), drop_path_rate=0.1)
+)

@@ -1,0 +1,12 @@
+_base_ = [
+    '../_base_/models/upernet_xvit.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/schedules/segmentation_160k.py',
+    '../_base_/runtime/mmseg.py',
+]
+
+model = dict(
+    backbone=dict(arch='tiny'),
+    decode_head=dict(in_channels=[192] * 4),
+    auxiliary_head=dict(in_channels=192),
+)

@@ -97,7 +97,7 @@ def _config(args: Namespace, task: Task, console: Console) -> Config:
     if args.processes > 1:
         join_cpu_group(cfg)
         cfg.train_dataloader.batch_size //= args.processes
-    scenes = dict(seed=args.seed)
+    scenes = dict(num_train=cfg.train_dataloader.dataset.get('num_train', ShapesSpec.num_train), seed=args.seed)
     if args.images:
         scenes |= dict(num_train=args.images, num_val=max(4, args.images // 8))
     spec = ShapesSpec(**scenes)

@@ -135,3 +135,8 @@ def test_a_path_in_another_folder_is_not_a_shipped_config(tmp_path, monkeypatch)
 def test_overriding_a_classifiers_preprocessing_keeps_the_rest_of_it():
     model = hub.create_model('xvit_t_in1k', data_preprocessor=dict(num_classes=10))
     assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
+
+
+def test_an_override_where_the_config_says_none():
+    neck = dict(type='LinearNeck', in_channels=192, out_channels=8)
+    assert hub.create_model('xvit_t_in1k', neck=neck, head=dict(in_channels=8)).neck.fc.out_features == 8

@@ -45,16 +45,13 @@ def config(name: str) -> Config:
     return Config.fromfile(find_config(name))
 
 
-row_of = functools.cache(model_row)
-
-
 def record(name: str) -> dict:
     return json.loads((RECORDS / f'{name}.json').read_text())
 
 
 def gmacs(name: str, part: str = 'macs') -> str:
     """10⁹ multiply-accumulates of a config's backbone, or of its model (``part='model_macs'``)."""
-    macs = getattr(row_of(name), part)
+    macs = getattr(model_row(name), part)
     return '–' if macs is None else f'{macs / 1e9:.{1 if macs > 4e10 else 2}f}'
 
 
@@ -69,11 +66,11 @@ def xvit() -> str:
         rows.append(
             (
                 f'X-ViT-{letter.upper()}',
-                f'{row_of(classifier).parameters:,}',
+                f'{model_row(classifier).parameters:,}',
                 gmacs(classifier),
-                f'{row_of(detector).backbone_parameters:,}',
+                f'{model_row(detector).backbone_parameters:,}',
                 gmacs(detector),
-                f'{row_of(detector).parameters:,}',
+                f'{model_row(detector).parameters:,}',
                 config(classifier).paper.top1,
                 f'{coco.bbox_mAP} / {coco.segm_mAP}' if coco else '–',
                 f'`{detector}`',
@@ -87,7 +84,7 @@ def configs(pattern: str, keep: Callable[[str], bool] = lambda name: True) -> st
     titles = ['config', 'backbone', 'epochs', 'parameters', 'of the backbone', 'GMAC', 'of the backbone', 'at']
     rows = []
     for name in filter(keep, list_models(pattern)):
-        row, part = row_of(name), config(name).model.backbone
+        row, part = model_row(name), config(name).model.backbone
         arch = part.arch if isinstance(part.arch, str) else 'its own'
         mixer = part.get('mixer', '')
         mixer = f', {mixer if isinstance(mixer, str) else mixer.type}' if mixer else ''
@@ -136,7 +133,7 @@ def vix_detection() -> str:
         stem = f', {part.stem} stem' if 'stem' in part else ''
         blocks = f'{part.type} {part.arch}, {mixer}{stem}'
         strides = ', '.join(map(str, sorted(set(plain.out_strides))))
-        row = row_of(name)
+        row = model_row(name)
         rows.append((f'`{name}`', blocks, strides, gmacs(name), f'{row.backbone_parameters:,}', f'{row.parameters:,}'))
     return table(titles, rows, texts=3)
 
@@ -150,7 +147,7 @@ def segmentation() -> str:
         cfg = config(name)
         if cfg.default_scope != 'mmseg' or name in NOT_LISTED:
             continue
-        row, part = row_of(name), cfg.model.backbone
+        row, part = model_row(name), cfg.model.backbone
         cells = (f'`{name}`', f'{part.type} {part.arch}', cfg.model.decode_head.type.removesuffix('Head'))
         cells += (f'{cfg.train_cfg.max_iters:,}', f'{row.parameters:,}', f'{row.backbone_parameters:,}', gmacs(name))
         rows.append((*cells, gmacs(name, 'model_macs'), 'x'.join(map(str, row.size))))
@@ -236,6 +233,28 @@ def learn_cifar10() -> str:
     return table(['', *(f'epoch {epoch}' for epoch in epochs), 'CPU minutes', 'the paper, 50,000 images'], lines)
 
 
+def stock_mmdet() -> str:
+    """MMDetection's configs with our backbone."""
+    rows = [row for row in record('stock_mmdet')['rows'] if 'left_out' not in row]
+    lines = []
+    for row in sorted(rows, key=lambda row: (row['family'], row['config'])):
+        settings = [f'{name}={tuple(v) if isinstance(v, list) else v}' for name, v in row.get('settings', {}).items()]
+        works = 'yes' if 'error' not in row else 'no' if row['stock'] == 'works' else 'no, nor does the stock config'
+        cells = (f'`{row["config"].removesuffix(".py")}`', ', '.join(f'`{setting}`' for setting in settings), works)
+        lines.append((row['family'], *cells))
+    titles = ['folder', 'config', 'set beside `backbone` and `in_channels`', 'works']
+    good = [row for row in rows if 'error' not in row]
+    folders, good_folders = ({row['family'] for row in part} for part in (rows, good))
+    counts = f'{len(good)} of {len(rows)} configs work, in {len(good_folders)} of {len(folders)} folders.'
+    return f'{counts}\n\n' + table(titles, lines, texts=4)
+
+
+def stock_mmdet_left_out() -> str:
+    """The folders that were not tried."""
+    rows = [row for row in record('stock_mmdet')['rows'] if 'left_out' in row]
+    return table(['folder', 'why'], sorted((row['family'], row['left_out']) for row in rows), texts=2)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     'xvit': xvit,
     'xvit_configs': lambda: configs(
@@ -253,6 +272,8 @@ TABLES: dict[str, Callable[[], str]] = {
     'mixers': mixers,
     'training_memory': training_memory,
     'learn_cifar10': learn_cifar10,
+    'stock_mmdet': stock_mmdet,
+    'stock_mmdet_left_out': stock_mmdet_left_out,
 }
 
 

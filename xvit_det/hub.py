@@ -93,8 +93,9 @@ def create_model(name: str | Path, pretrained: str | Path | None = None, **overr
         model.init_weights()
     if pretrained is not None:
         load_pretrained(model, str(pretrained))
-    model.cfg = cfg
-    return model.eval()
+    model.cfg = model._config = cfg  # where mmdet's and mmpretrain's inference look for it
+    model.eval()  # which in mmdet's distillation models returns nothing
+    return model
 
 
 def complete_model(cfg: Config) -> None:
@@ -120,7 +121,7 @@ def _replacing(overrides: dict, part: Any) -> dict:
     if not isinstance(part, dict):
         return {**overrides, '_delete_': True}
     return {
-        key: _replacing(value, part[key]) if isinstance(value, dict) and part.get(key) is not None else value
+        key: _replacing(value, part[key]) if isinstance(value, dict) and key in part else value
         for key, value in overrides.items()
     }
 

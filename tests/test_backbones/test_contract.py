@@ -372,3 +372,13 @@ def test_compiles_with_checkpointing(name):
         warnings.simplefilter('ignore')
         loss_of(torch.compile(model, backend='eager')(torch.randn(2, 3, 64, 64))).backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@every_backbone
+def test_a_mask_is_refused(name):
+    """MMPretrain's SimMIM, BEiT and MaskFeat pass theirs by position, and ``None`` to extract features."""
+    model = MODELS.build(SMALL[name]).eval()
+    with pytest.raises(InputError, match=f'{name} takes no mask: masked image modelling'):
+        model(torch.zeros(1, 3, 64, 64), torch.ones(1, 4, 4))
+    with torch.no_grad():
+        assert len(model(torch.zeros(1, 3, 64, 64), mask=None)) == 4

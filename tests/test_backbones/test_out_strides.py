@@ -78,9 +78,3 @@ def test_blocks_that_are_left_out_are_named(options, logged):
 def test_wrong_combinations(options, message):
     with pytest.raises(InputError, match=message):
         XViT(arch=TINY, **options)
-
-
-def test_a_mask_is_not_taken_for_image_sizes():
-    """SimMIM passes its mask by position."""
-    with pytest.raises(TypeError, match='positional'):
-        XViT(arch=TINY)(torch.randn(1, 3, 64, 64), torch.ones(1, 4, 4))

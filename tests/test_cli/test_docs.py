@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from torch.distributed.elastic.utils.distributed import get_free_port
 
 import xvit_det
 from xvit_det import cli
+from xvit_det.config.load import read_config
+from xvit_det.config.model_check import check_model
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = {path: path.read_text() for path in (REPO / 'README.md', *sorted((REPO / 'docs').glob('*.md')))}
@@ -42,6 +45,7 @@ KINDS = {
     'label_maps': r'python tools/train\.py \S+semantic_fpn_xvit_s_custom\.py',
     'cifar': r'python tools/(train|test)\.py \S+_cifar10\.py',
     'tiny_imagenet': r'python tools/train\.py \S+_tinyimagenet\.py',
+    'selfsup': r'xvit-det train (densecl|mocov2)_xvit_s_in1k_200e',
     'machines': r'(NNODES=2 .*)?tools/dist_train\.sh',
     'slurm': r'GPUS=16 tools/slurm_train\.sh',
     'models': r'xvit-det (models|env)',
@@ -60,8 +64,9 @@ pytestmark = pytest.mark.heavy
 
 def blocks(language: str) -> list[str]:
     """The distinct code blocks of a language on all pages."""
-    found = [re.findall(rf'^```{language}\n(.*?)^```', page, re.MULTILINE | re.DOTALL) for page in PAGES.values()]
-    return list(dict.fromkeys(sum(found, [])))
+    block = re.compile(rf'^( *)```{language}\n(.*?)^ *```', re.MULTILINE | re.DOTALL)
+    found = [textwrap.dedent(code) for page in PAGES.values() for _, code in block.findall(page)]
+    return list(dict.fromkeys(found))
 
 
 def all_commands() -> list[str]:
@@ -220,6 +225,17 @@ def test_training_on_tiny_imagenet(clone, tiny_imagenet_folder, capfd):
     assert 'accuracy/top1' in capfd.readouterr().out
 
 
+@pytest.mark.parametrize('command', commands('selfsup'))
+def test_self_supervised_training(command, clone, coco_folder):
+    (clone / 'data' / 'imagenet').symlink_to(coco_folder)
+    (clone / 'data' / 'photos').symlink_to(coco_folder / 'train')
+    small = (
+        'train_dataloader.batch_size=2 model.queue_len=4 train_dataloader.dataset.pipeline.1.transforms.0.0.scale=32'
+    )
+    call(f'{command} --cfg-options train_cfg.max_epochs=1 train_dataloader.num_workers=0 {small}')
+    assert (clone / 'work_dirs' / command.split()[2] / 'epoch_1.pth').is_file()
+
+
 def test_several_machines(clone):
     """Two machines are two local processes; one machine with several is in test_distributed.py."""
     one_machine, two_machines = commands('machines')
@@ -278,7 +294,12 @@ def test_options_of_what_takes_long(command, monkeypatch, capsys):
 def test_python(code, clone):
     if '_base_' in code:
         (clone / 'mine.py').write_text(code)
-        backbone = xvit_det.create_model('mine.py').backbone
+        check_model(read_config('mine.py'))
+        # Nobody has trained a teacher here.
+        model = xvit_det.create_model('mine.py', **dict(teacher_ckpt=None) if 'lad' in code else {})
+        for name in ('student', 'detector'):  # of semi-supervised models and trackers
+            model = getattr(model, name, model)
+        backbone = model.image_encoder[0] if hasattr(model, 'image_encoder') else model.backbone
         assert f"type='{type(backbone).__name__}'" in code
     elif code.startswith('init_cfg'):
         namespace: dict = {}

@@ -113,6 +113,48 @@ class TestSoftNMS:
         assert torch.allclose(results[0][1], results[1][1], rtol=1e-5)
 
 
+class TestNMSMatch:
+    @staticmethod
+    def dets(n: int) -> Tensor:
+        return torch.cat([random_boxes(n)[0].round(), (torch.randperm(n) / (n + 1))[:, None]], 1)
+
+    @pytest.mark.parametrize('threshold', [0.1, 0.5, 0.7])
+    def test_definition(self, threshold):
+        """Each box not yet taken, best first, takes those that it overlaps by the threshold or more."""
+        dets = self.dets(300)
+        b, order, groups = dets.numpy(), dets[:, 4].argsort(descending=True).tolist(), []
+        while order:
+            i, *rest = order
+            area = (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
+            group = [i]
+            for j in rest:
+                w = max(min(b[i, 2], b[j, 2]) - max(b[i, 0], b[j, 0]), np.float32(0))
+                h = max(min(b[i, 3], b[j, 3]) - max(b[i, 1], b[j, 1]), np.float32(0))
+                if w * h / (area[i] + area[j] - w * h) >= np.float32(threshold):
+                    group.append(j)
+            groups.append(group)
+            order = [j for j in order if j not in group]
+        assert ours.nms_match(dets, threshold) == groups
+        assert max(map(len, groups)) > 1 and len(groups) > 1
+
+    def test_overlap_equal_to_the_threshold_is_suppressed(self):
+        dets = torch.tensor([[0, 0, 10, 5.5, 0.9], [0, 4.5, 10, 10, 0.8]])  # overlap 10 of 100
+        assert ours.nms_match(dets, 0.1) == [[0, 1]] and ours.nms_match(dets, 0.11) == [[0], [1]]
+
+    def test_empty_boxes_stand_alone(self):
+        assert ours.nms_match(torch.tensor([[5.0, 5, 5, 5, 0.2], [5, 5, 5, 5, 0.9]]), 0.5) == [[1], [0]]
+
+    def test_through_mmcv(self):
+        for dets in (self.dets(30), self.dets(30).double().numpy()):
+            groups = mmcv_ops.nms_match(dets, 0.3)
+            assert sorted(int(i) for group in groups for i in group) == list(range(30))
+
+    def test_equals_compiled(self, compiled):
+        for n in (1, 50, 500):
+            dets = self.dets(n)
+            assert ours.nms_match(dets, 0.5) == compiled.nms_match(dets, iou_threshold=0.5)
+
+
 class TestRoIAlign:
     @staticmethod
     def gradient(ext, maps, rois, sizes, grad):

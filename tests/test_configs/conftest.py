@@ -80,14 +80,15 @@ def built(request: pytest.FixtureRequest) -> torch.nn.Module:
 @pytest.fixture
 def random_batch(built: torch.nn.Module) -> dict:
     """Two random images, of the size that a classifier is made for if it says so, for detectors of different sizes and
-    with two random objects each, as a data loader gives."""
+    with two random objects each, as a data loader gives; two views of them for a self-supervised method."""
     torch.manual_seed(0)
     if built.cfg.default_scope == 'mmpretrain':
         from mmpretrain.structures import DataSample
 
         samples = [DataSample().set_gt_label(label) for label in (1, 2)]
         size = built.cfg.model.backbone.get('img_size', 64)
-        return dict(inputs=torch.randint(256, (2, 3, size, size), dtype=torch.uint8), data_samples=samples)
+        views = [torch.randint(256, (2, 3, size, size), dtype=torch.uint8) for _ in range(2)]
+        return dict(inputs=views[0] if 'test_cfg' in built.cfg else views, data_samples=samples)
     from mmdet.testing import demo_mm_inputs
 
     return demo_mm_inputs(2, [[3, 64, 96], [3, 96, 64]], num_items=[2, 2], num_classes=2, with_mask=True)

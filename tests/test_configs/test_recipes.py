@@ -21,7 +21,7 @@ def test_coco_3x(load, size):
     assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-4, weight_decay=0.05)
     assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 16
     assert (cfg.model.backbone.arch, cfg.model.backbone.drop_path_rate) == ARCHS[size]
-    assert cfg.model.backbone.mask_padding and cfg.model.backbone.init_cfg is None
+    assert cfg.model.backbone.mask_padding and 'init_cfg' not in cfg.model.backbone
 
 
 def test_coco_1x(load):
@@ -193,3 +193,21 @@ def test_modern_extras_by_the_lines_that_their_file_shows(modern_config):
     steps = [step.type for step in cfg.train_dataloader.dataset.pipeline]
     assert steps == ['LoadImageFromFile', 'RandomFlip', 'RandAugment', 'RandomErasing', 'PackInputs']
     assert cfg.train_dataloader.batch_size == paper.train_dataloader.batch_size
+
+
+@pytest.mark.parametrize(('method', 'queue_len'), [('mocov2', 65536), ('densecl', 16384)])
+def test_self_supervision(load, method, queue_len):
+    """MoCo v2's and DenseCL's numbers; the optimizer and its warm-up are MoCo v3's for transformers."""
+    cfg = load(f'{method}_xvit_s_in1k_200e')
+    assert (cfg.model.queue_len, cfg.model.momentum, cfg.model.head.temperature) == (queue_len, 0.001, 0.2)
+    assert (cfg.model.neck.hid_channels, cfg.model.neck.out_channels) == (2048, cfg.model.feat_dim) == (2048, 128)
+    assert cfg.model.backbone == dict(type='XViT', arch='small', out_type='featmap')
+    assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 256
+    warmup, cosine = cfg.param_scheduler
+    assert (warmup.type, warmup.end, cosine.type, cosine.begin) == ('LinearLR', 40, 'CosineAnnealingLR', 40)
+    assert cosine.end == cfg.train_cfg.max_epochs == 200
+    assert cfg.optim_wrapper.type == 'AutoAmpOptimWrapper'
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1.5e-4, weight_decay=0.1)
+    views = cfg.train_dataloader.dataset.pipeline[1]
+    assert views.num_views == 2 and views.transforms[0][0].scale == 224
+    assert cfg.model.get('loss_lambda', 0.5) == 0.5

@@ -6,8 +6,7 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
-from xvit_det.analysis.counts import count_parameters
-from xvit_det.analysis.models import model_macs, model_shapes
+from xvit_det.analysis.models import model_row
 from xvit_det.config.load import read_config
 from xvit_det.hub import config_dir, find_config, list_models
 
@@ -22,7 +21,7 @@ VIX = dict(
     Title='Vision Xformers: Efficient Attention for Image Classification', URL='https://arxiv.org/abs/2107.02239'
 )
 VIX_FAMILIES = ['ViX', 'LeViX', 'CCX', 'CvX', 'PiX']
-# (scope, whether the backbone is X-ViT): metafile below configs/, name of the collection, architecture, paper
+# (scope or 'selfsup', whether the backbone is X-ViT): metafile below configs/, collection, architecture, paper
 COLLECTIONS = {
     ('mmdet', True): ('metafile.yml', 'X-ViT detection', ['X-ViT', 'XNorm Attention', 'FPN'], XVIT),
     ('mmdet', False): ('metafile.yml', 'ViX detection', [*VIX_FAMILIES, 'FPN'], VIX),
@@ -30,6 +29,7 @@ COLLECTIONS = {
     ('mmseg', False): ('segmentation/metafile.yml', 'ViX segmentation', VIX_FAMILIES, VIX),
     ('mmpretrain', True): ('classification/metafile.yml', 'X-ViT classification', ['X-ViT', 'XNorm Attention'], XVIT),
     ('mmpretrain', False): ('classification/vix/metafile.yml', 'ViX classification', VIX_FAMILIES, VIX),
+    ('selfsup', True): ('selfsup/metafile.yml', 'X-ViT self-supervision', ['X-ViT', 'XNorm Attention'], XVIT),
 }
 NOT_LISTED = ('mask_rcnn_xvit_s_custom', 'semantic_fpn_xvit_s_custom')  # for your own data
 NOT_LISTED += ('mask_rcnn_xvit_shapes', 'semantic_fpn_xvit_shapes')  # for drawn data
@@ -39,6 +39,7 @@ DATASETS = {
     'CIFAR10': 'CIFAR-10',
     'TinyImageNet': 'Tiny ImageNet',
     'ImageNet': 'ImageNet-1k',
+    'CustomDataset': 'ImageNet-1k',  # without its labels
     'CocoDataset': 'COCO',
     'ADE20KDataset': 'ADE20K',
     'CityscapesDataset': 'Cityscapes',
@@ -62,13 +63,14 @@ def metafiles() -> dict[str, str]:
     for name in list_models():
         if name not in NOT_LISTED:
             cfg = read_config(name)
-            path, collection, *_ = COLLECTIONS[cfg.default_scope, cfg.model.backbone.type == 'XViT']
+            kind = cfg.default_scope if 'test_cfg' in cfg else 'selfsup'
+            path, collection, *_ = COLLECTIONS[kind, cfg.model.backbone.type == 'XViT']
             files[path]['Models'].append(_entry(name, cfg, collection))
     return {path: HEADER + yaml.safe_dump(file, sort_keys=False, width=120) for path, file in files.items()}
 
 
 def _entry(name: str, cfg: Config, collection: str) -> dict[str, Any]:
-    dataset = DATASETS[cfg.test_dataloader.dataset.type]
+    dataset = DATASETS[cfg.get('test_dataloader', cfg.train_dataloader).dataset.type]
     duration = (
         {'Epochs': cfg.train_cfg.max_epochs}
         if 'max_epochs' in cfg.train_cfg
@@ -76,10 +78,10 @@ def _entry(name: str, cfg: Config, collection: str) -> dict[str, Any]:
     )
     metadata: dict[str, Any] = {'Training Data': dataset, **duration}
     if name not in WITHOUT_TOTAL:
-        model = model_shapes(cfg)
-        metadata['Parameters'] = count_parameters(model)
-        if (macs := model_macs(cfg, model)) is not None:
-            metadata['FLOPs'] = macs
+        row = model_row(name)
+        metadata['Parameters'] = row.parameters
+        if row.model_macs is not None:
+            metadata['FLOPs'] = row.model_macs
     config = find_config(name).relative_to(config_dir().parent)
     entry = {'Name': name, 'In Collection': collection, 'Config': str(config), 'Metadata': metadata}
     results = list(_results(cfg.get('paper') or {}, dataset))

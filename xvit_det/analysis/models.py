@@ -1,5 +1,6 @@
 """Parameters and MACs of shipped configs."""
 
+import functools
 from dataclasses import dataclass
 
 from mmengine.config import Config
@@ -36,6 +37,7 @@ class ModelRow:
     model_macs: int | None
 
 
+@functools.cache
 def model_row(name: str) -> ModelRow:
     """Build and count the model of one config."""
     cfg = read_config(name)
@@ -70,7 +72,7 @@ def model_macs(cfg: Config, model: nn.Module) -> int | None:
 def input_size(cfg: Config) -> tuple[int, int]:
     """Height and width that a config's model is counted for.
 
-    A classifier's image size, the crops that a segmentor trains on, 800 x 1344 for a detector.
+    The size that a classifier, segmentor or self-supervised method crops to, 800 x 1344 for a detector.
     """
     if cfg.default_scope == 'mmdet':
         return DETECTION_SIZE
@@ -78,6 +80,8 @@ def input_size(cfg: Config) -> tuple[int, int]:
         return tuple(cfg.model.data_preprocessor.size)
     if 'img_size' in cfg.model.backbone:
         side = cfg.model.backbone.img_size
+    elif 'view_pipeline' in cfg:  # self-supervision
+        side = cfg.view_pipeline[0].scale
     else:
         side = next(step.crop_size for step in cfg.test_pipeline if step.type == 'CenterCrop')
     return (side, side)

@@ -16,6 +16,10 @@ from xvit_det.errors import InputError
 from xvit_det.folding import fold_parts
 from xvit_det.layers.pyramid import STRIDES
 
+NO_MASKS = (
+    'takes no mask: masked image modelling (MAE, SimMIM, BEiT, ...) needs a backbone made for it; pretrain this one by '
+    'MoCo v2, DenseCL, SimSiam, BYOL and the like'
+)
 OUT_TYPES = ('pyramid', 'featmap', 'cls_token', 'avg_featmap')
 
 
@@ -262,6 +266,10 @@ class Backbone(BaseModule, ABC):
         check_fused(self, state_dict, prefix)
         log_resampled(type(self).__name__, resample_tables(self, state_dict, prefix))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _refuse(self, mask: Tensor | None) -> None:
+        if mask is not None:
+            raise InputError(f'{type(self).__name__} {NO_MASKS}; image_sizes are given by keyword')
 
     def _check_input(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:

@@ -136,19 +136,21 @@ class StagedBackbone(Backbone):
             self.norms = nn.ModuleList(self._final_norm(channels) for channels in self.out_channels)
         self._freeze()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, mask: None = None) -> tuple[Tensor, ...]:
         """Compute the features of a batch of images.
 
         Args:
             x: Images (B, in_channels, H, W), at least one patch high and wide.
+            mask: ``None``. MMPretrain's masked image modelling passes the mask here, which is refused.
 
         Returns:
             A tuple, also of a single output: maps (B, C, h, w), or vectors (B, C), see ``out_type``.
 
         Raises:
             InputError: ``x`` is not a batch of ``in_channels``-channel images, or they are smaller than a patch or than
-                the mixer can work on.
+                the mixer can work on, or a mask is given.
         """
+        self._refuse(mask)
         self._check_input(x)
         stage, taps = -1, []
         size: Any = None  # (h, w) of the token map; None while x is still the image

@@ -208,11 +208,12 @@ class XViT(Backbone):
             groups[0].append(self.pos_embed)
         return groups
 
-    def forward(self, x: Tensor, *, image_sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, mask: None = None, *, image_sizes: Tensor | None = None) -> tuple[Tensor, ...]:
         """Compute the features of a batch of images.
 
         Args:
             x: Images (B, in_channels, H, W).
+            mask: ``None``. MMPretrain's masked image modelling passes the mask here, which is refused.
             image_sizes: (B, 2) integers, the height and width in pixels that each image of a padded batch covers. Used
                 with ``mask_padding`` only; ``None``: found by the padding's zeros.
 
@@ -220,8 +221,10 @@ class XViT(Backbone):
             A tuple, also of a single output: maps (B, d, h, w), or vectors (B, d), see ``out_type``.
 
         Raises:
-            InputError: ``x`` is not a batch of ``in_channels``-channel images, or ``image_sizes`` does not fit it.
+            InputError: ``x`` is not a batch of ``in_channels``-channel images, ``image_sizes`` does not fit it, or a
+                mask is given.
         """
+        self._refuse(mask)
         self._check_input(x)
         extents = None
         if self.mask_padding and image_sizes is not None:
@@ -231,8 +234,8 @@ class XViT(Backbone):
             extents = ImageExtents.from_zeros(x)
         features = self.stem(x, extents)
         size = features.shape[-2:]
-        mask = None if extents is None else extents.mask(size, STRIDE)
-        valid = None if mask is None else mask.flatten(1)  # (B, 1, h, w) -> (B, N)
+        inside = None if extents is None else extents.mask(size, STRIDE)
+        valid = None if inside is None else inside.flatten(1)  # (B, 1, h, w) -> (B, N)
         x = map_to_tokens(features)
         if self.pos_embed is not None:
             x = x + self.pos_embed(size, None if extents is None else extents.at_stride(STRIDE))

@@ -29,10 +29,12 @@ FILE_ONLY = (
     'Exp name',
     'The prefix is not set in metric class',
 )
+NO_GRADIENT = 'is skipped since its requires_grad=False'  # a line for each weight of a momentum encoder
 
 
 def _for_the_screen(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(FILE_ONLY)
+    message = record.getMessage()
+    return not (message.startswith(FILE_ONLY) or message.endswith(NO_GRADIENT))
 
 
 class ScreenRunner(Runner):

@@ -5,10 +5,12 @@ missing image only when the sampler reaches it.
 """
 
 import hashlib
+import inspect
 import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
         Number of images per split, for the splits that have an annotation file or label maps.
 
     Raises:
-        InputError: a file, folder or image is missing or damaged, or names and numbers of classes disagree.
+        InputError: a file, folder or image is missing or damaged, a folder holds too few images, or names
+            and numbers of classes disagree.
     """
     _check_files(cfg, splits)
     counts: dict[str, int] = defaultdict(int)
@@ -53,6 +56,9 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
                     summed.add(folder)
             if cfg.get('default_scope') == 'mmseg' and has_label_maps(dataset):
                 counts[split] += check_label_maps(dataset)
+            if dataset.get('with_label') is False and not dataset.get('ann_file'):
+                loader = cfg[f'{split}_dataloader']
+                _check_folder(dataset, cls, loader.batch_size if loader.get('drop_last') else 1)
             if classes:
                 _check_num_classes(cfg.model, len(classes), f'the {split} dataset has')
     return dict(counts)
@@ -178,6 +184,21 @@ def _check_images(path: str, images: list[dict], dataset: ConfigDict) -> None:
     if missing:
         raise InputError(
             f'{len(missing)} of the {len(images)} images named in {path} do not exist, the first is {missing[0]}'
+        )
+
+
+def _check_folder(dataset: ConfigDict, cls: Any, needed: int) -> None:
+    """A folder of images without labels must hold as many as a batch takes; it is not listed further than that."""
+    prefix = dataset.get('data_prefix') or ''
+    folder = resolve(dataset, prefix if isinstance(prefix, str) else next(iter(prefix.values())))
+    if dataset.get('backend_args') or '://' in folder:
+        return
+    endings = tuple(dataset.get('extensions') or inspect.signature(cls).parameters['extensions'].default)
+    files = (name for *_, names in os.walk(folder, followlinks=True) for name in names)
+    found = sum(1 for _ in islice((name for name in files if name.lower().endswith(endings)), needed))
+    if found < needed:
+        raise InputError(
+            f'{folder} and the folders in it hold {found} images ({", ".join(endings)}), but a batch takes {needed}'
         )
 
 

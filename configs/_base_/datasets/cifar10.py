@@ -3,7 +3,7 @@
 data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=False)  # the files are RGB
 
 train_pipeline = [dict(type='PackInputs')]
-test_pipeline = train_pipeline
+test_pipeline = [dict(type='Resize', scale=32), *train_pipeline]  # for other images, in inference
 
 cifar10 = dict(type='CIFAR10', data_root='data/cifar10', download=False)
 train_dataloader = dict(

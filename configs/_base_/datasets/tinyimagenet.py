@@ -8,7 +8,7 @@ data_preprocessor = dict(
 )
 
 train_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]  # grey images are read as colour
-test_pipeline = train_pipeline
+test_pipeline = [train_pipeline[0], dict(type='Resize', scale=64), train_pipeline[1]]  # for other images, in inference
 
 tinyimagenet = dict(type='TinyImageNet', data_root='data/tinyimagenet')
 train_dataloader = dict(

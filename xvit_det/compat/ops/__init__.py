@@ -12,5 +12,7 @@ def wide(x: Tensor) -> Tensor:
 def missing(op: str) -> NotImplementedError:
     """Return the error for an op of mmcv's that neither torch nor torchvision has."""
     return NotImplementedError(
-        f"mmcv's op {op} exists only compiled, and this mmcv has no compiled ops: run `make setup-compiled`."
+        f"mmcv's op {op} exists only compiled, and this mmcv has no compiled ops: run `make setup-compiled`, or, with "
+        'a C++ compiler, `pip install --force-reinstall --no-deps --no-cache-dir --no-build-isolation onedl-mmcv` '
+        "(among OneDL's packages, not the official ones)."
     )

@@ -1,4 +1,4 @@
-"""Non-maximum suppression, hard and soft."""
+"""Non-maximum suppression, hard and soft, and the groups of boxes that it forms."""
 
 import torch
 import torchvision
@@ -46,3 +46,19 @@ def softnms(
         scores[left] *= weight
         left = left[scores[left] >= min_score]
     return torch.stack(taken) if taken else left
+
+
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Return groups of indices of ``dets`` (N, 5): a box that is kept, then those that it suppresses, best first.
+
+    Unlike in :func:`nms`, a box is suppressed from the threshold on.
+    """
+    boxes, threshold = dets[:, :4].float(), torch.tensor(iou_threshold, dtype=torch.float32)
+    left = dets[:, 4].argsort(descending=True, stable=True)
+    groups = []
+    while len(left):
+        best, left = left[:1], left[1:]
+        suppressed = torchvision.ops.box_iou(boxes[best], boxes[left])[0] >= threshold
+        groups.append([*best.tolist(), *left[suppressed].tolist()])
+        left = left[~suppressed]
+    return groups

@@ -31,7 +31,9 @@ def test_it_validates(index):
 
 def test_every_model_is_a_config_and_the_reverse(index):
     listed = {model.name: model.config for model in index.models}
-    own_data = {'mask_rcnn_xvit_s_custom', 'semantic_fpn_xvit_s_custom', 'mask_rcnn_xvit_shapes'}
+    own_data = {
+        f'{model}_{data}' for model in ('mask_rcnn_xvit', 'semantic_fpn_xvit') for data in ('s_custom', 'shapes')
+    }
     assert set(listed) == set(hub.list_models()) - own_data
     for name, path in listed.items():
         assert REPO / path == hub.find_config(name)

@@ -18,9 +18,19 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 import xvit_det.datasets.shapes.dataset  # noqa: F401  (registers it)
+import xvit_det.datasets.shapes.seg_dataset
+import xvit_det.engine.class_iou  # noqa: F401
 from xvit_det import InputError
 from xvit_det.cli.shapes import main
-from xvit_det.datasets.shapes import CLASSES, ShapesSpec, annotation_file, ensure_shapes, image_folder
+from xvit_det.datasets.shapes import (
+    CLASSES,
+    ShapesSpec,
+    annotation_file,
+    ensure_label_maps,
+    ensure_shapes,
+    image_folder,
+    label_folder,
+)
 from xvit_det.datasets.shapes import folder as shapes_folder
 from xvit_det.datasets.shapes.drawing import MIN_VISIBLE_PART, Dice, draw_scene
 from xvit_det.datasets.shapes.folder import polygons, run_lengths
@@ -144,6 +154,42 @@ def test_crowds_are_there(folder):
     assert coco.getAnnIds(iscrowd=True)
 
 
+# Label maps
+
+
+def test_label_maps_are_the_annotations_pixel_by_pixel(folder, split):
+    coco = COCO(folder / annotation_file(split))
+    assert len(list((folder / label_folder(split)).iterdir())) == len(coco.imgs)
+    for image_id, info in coco.imgs.items():
+        labels = cv2.imread(str(folder / label_folder(split) / info['file_name']), cv2.IMREAD_UNCHANGED)
+        assert labels.dtype == np.uint8 and labels.shape == (SPEC.size, SPEC.size)
+        expected = np.zeros_like(labels)
+        for annotation in coco.imgToAnns[image_id]:
+            mask = coco.annToMask(annotation).astype(bool)
+            assert not expected[mask].any(), 'the visible parts do not overlap'
+            expected[mask] = annotation['category_id']
+        assert np.array_equal(labels, expected)
+
+
+def test_folder_from_before_label_maps_gets_them(folder, tmp_path):
+    old = shutil.copytree(folder, tmp_path / 'old')
+    shutil.rmtree(old / 'semantic')
+    before = _files(old)
+    assert _files(ensure_shapes(old, SPEC)) == before, 'detection needs none'
+    assert _files(ensure_label_maps(old, SPEC)) == _files(folder)
+    assert [p.name for p in tmp_path.iterdir()] == ['old']
+
+
+def test_interrupted_adding_of_label_maps_leaves_the_folder_as_it_was(folder, tmp_path, monkeypatch):
+    old = shutil.copytree(folder, tmp_path / 'old')
+    shutil.rmtree(old / 'semantic')
+    before = _files(old)
+    monkeypatch.setattr(shapes_folder.cv2, 'imwrite', lambda *args: False)
+    with pytest.raises(OSError, match='Could not write'):
+        ensure_label_maps(old, SPEC)
+    assert _files(old) == before
+
+
 # The folder
 
 
@@ -230,12 +276,17 @@ def test_command_says_what_is_wrong(folder, capsys):
     assert 'holds other Shapes' in capsys.readouterr().err
 
 
-# The mmdet dataset
+# The datasets of mmdet and mmseg
 
 
-def _dataset(folder, split, **kwargs):
+def _dataset(folder, split, name='ShapesDataset', **kwargs):
     spec = dict(num_train=SPEC.num_train, num_val=SPEC.num_val, size=SPEC.size, seed=SPEC.seed)
-    return DATASETS.build(dict(type='ShapesDataset', split=split, data_root=str(folder), **spec, **kwargs))
+    return DATASETS.build(dict(type=name, split=split, data_root=str(folder), **spec, **kwargs))
+
+
+def _seg_dataset(folder, split):
+    pipeline = [dict(type=f'mmseg.{name}') for name in ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs')]
+    return _dataset(folder, split, 'ShapesSegDataset', pipeline=pipeline)
 
 
 def test_dataset_reads_all_and_marks_crowds(folder, split):
@@ -254,9 +305,51 @@ def test_dataset_reads_all_and_marks_crowds(folder, split):
     assert sorted(areas) == sorted(a['area'] for a in coco['annotations'] if not a['iscrowd'])
 
 
-def test_dataset_refuses_an_unknown_split(folder):
+def test_seg_dataset_pairs_images_and_label_maps(folder, split):
+    dataset = _seg_dataset(folder, split)
+    assert dataset.metainfo['classes'] == ('background', *CLASSES)
+    assert len(dataset) == (SPEC.num_train if split == 'train' else SPEC.num_val)
+    for image_id, sample in enumerate(dataset, start=1):
+        scene = draw_scene(Dice(SPEC.seed, ('train', 'val').index(split), image_id), SPEC.size)
+        assert np.array_equal(sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1], scene.image)  # (3, H, W), BGR
+        labels = sample['data_samples'].gt_sem_seg.data[0].numpy()  # (1, H, W) -> (H, W)
+        assert np.array_equal(labels > 0, scene.owner > 0)
+        for index, shape in enumerate(scene.shapes, start=1):
+            assert {dataset.metainfo['classes'][i] for i in labels[scene.owner == index]} <= {shape.kind}
+
+
+@pytest.mark.parametrize('name', ['ShapesDataset', 'ShapesSegDataset'])
+def test_dataset_refuses_an_unknown_split(folder, name):
     with pytest.raises(InputError, match="train, val, not 'test'"):
-        _dataset(folder, 'test')
+        _dataset(folder, 'test', name)
+
+
+def _iou(dataset, shift):
+    """The metrics of predictions that are the annotations moved to the right by ``shift`` pixels."""
+    metric = METRICS.build(dict(type='ClassIoUMetric'))
+    metric.dataset_meta = dataset.metainfo
+    for sample in dataset:
+        truth = sample['data_samples'].gt_sem_seg.data
+        moved = torch.roll(truth, shift, dims=2)
+        metric.process({}, [dict(pred_sem_seg=dict(data=moved), gt_sem_seg=dict(data=truth))])
+    return metric.evaluate(size=len(dataset))
+
+
+def test_mean_iou_is_the_mean_of_its_classes(folder):
+    dataset = _seg_dataset(folder, 'val')
+    names = {f'IoU/{name}' for name in dataset.metainfo['classes']}
+    exact, moved = _iou(dataset, 0), _iou(dataset, 4)
+    assert names == {name for name in exact if '/' in name} and {exact[name] for name in names} == {100.0}
+    assert exact['mIoU'] == 100
+    assert 30 < moved['mIoU'] < 90
+    assert moved['mIoU'] == pytest.approx(np.mean([moved[name] for name in names]), abs=0.01)
+
+
+def test_class_that_is_nowhere_has_no_iou(folder):
+    dataset = _seg_dataset(folder, 'val')
+    dataset._metainfo['classes'] += ('hexagon',)
+    metrics = _iou(dataset, 0)
+    assert metrics['mIoU'] == 100 and 'IoU/ring' in metrics and 'IoU/hexagon' not in metrics
 
 
 @pytest.mark.parametrize('shift, perfect', [(0, True), (4, False)])

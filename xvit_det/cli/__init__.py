@@ -11,7 +11,7 @@ import xvit_det
 COMMANDS = {
     'train': ('train a detector, segmentor or classifier', 'mask_rcnn_xvit_s_3x --data-root data/coco'),
     'test': ('evaluate a checkpoint', 'mask_rcnn_xvit_s_3x epoch_36.pth --data-root data/coco'),
-    'demo': ('train a small Mask R-CNN on drawn shapes, in minutes', '--work-dir work_dirs/demo'),
+    'demo': ('train a small detector or segmentor on drawn shapes, in minutes', '--task segmentation'),
     'models': ('list the shipped models with parameters and MACs', "'*xvit_s*'"),
     'benchmark': ('measure speed, memory and scaling beside peers', 'speed --models xvit_s swin_t --sizes 224'),
     'paper-tables': ("count the models of the ViX paper's tables", '--markdown'),

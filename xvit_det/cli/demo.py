@@ -1,18 +1,25 @@
-"""``xvit-det demo``: train a small X-ViT Mask R-CNN on drawn scenes, evaluate it, draw what it predicts.
+"""``xvit-det demo``: train a small X-ViT detector or segmentor on drawn scenes, evaluate it, draw what it predicts.
 
 It needs no data and no GPU and takes minutes on two CPU cores. OpenMMLab's own output goes into a log file.
 """
 
 import os
 from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
 from pathlib import Path
 
 from xvit_det.cli.common import Arguments, check_positive, command, make_parser
+from xvit_det.errors import InputError
+
+# Task: the package that it needs, and where its results go.
+TASKS = {'detection': ('mmdet', 'work_dirs/demo'), 'segmentation': ('mmseg', 'work_dirs/demo_segmentation')}
 
 
 def _parser() -> ArgumentParser:
-    parser = make_parser('demo', 'Train a small X-ViT Mask R-CNN on drawn scenes and evaluate it.')
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='results (default: %(default)s)')
+    parser = make_parser('demo', 'Train Mask R-CNN or Semantic FPN with a small X-ViT on drawn scenes and evaluate it.')
+    parser.add_argument('--task', choices=TASKS, default='detection', help='what to train (default: %(default)s)')
+    folders = ', '.join(folder for _, folder in TASKS.values())
+    parser.add_argument('--work-dir', type=Path, help=f'results (default: by task {folders})')
     parser.add_argument('--data-dir', type=Path, help='where the scenes are, or are drawn (default: in data/)')
     parser.add_argument('--seed', type=int, default=0, help='other seeds: other scenes and start weights')
     parser.add_argument('--epochs', type=int, help='shorter or longer training (default: as in the config)')
@@ -28,6 +35,13 @@ def main(argv: Arguments = None) -> None:
     """Run the demo with the arguments ``argv``, by default those of the process."""
     args = _parser().parse_args(argv)
     check_positive(args, 'epochs', 'images')
+    package, folder = TASKS[args.task]
+    if find_spec(package) is None:
+        raise InputError(
+            f'--task {args.task} needs {package}, which is not installed: '
+            'run `make setup`, or install xvit_det with the extra onedl or openmmlab'
+        )
+    args.work_dir = args.work_dir or Path(folder)
     # After the arguments: help does not wait for torch.
     import torch
 

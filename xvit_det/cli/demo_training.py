@@ -11,7 +11,6 @@ from io import StringIO, TextIOBase
 from pathlib import Path
 from typing import Any
 
-import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -20,22 +19,19 @@ from mmengine.device import get_device
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from pycocotools.coco import COCO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from xvit_det.cli.demo_tasks import TASKS, Task
 from xvit_det.config.data_paths import set_data_root
 from xvit_det.config.launch import join_cpu_group
-from xvit_det.datasets.shapes import ShapesSpec, ensure_shapes
+from xvit_det.datasets.shapes import ShapesSpec
 from xvit_det.engine.amp import cpu_computes_bfloat16
 from xvit_det.hub import find_config
 from xvit_det.visualization.curves import draw_curve
-from xvit_det.visualization.predictions import Instances, draw_predictions
 
-CONFIG = 'mask_rcnn_xvit_shapes'
 CHECKPOINT = 'checkpoint.pth'
 DRAWN_SCENES = 8
-MIN_SCORE = 0.5
 
 
 def log_file(args: Namespace) -> Path:
@@ -56,14 +52,15 @@ def demo(args: Namespace) -> None:
 
 
 def _run(args: Namespace, console: Console) -> None:
-    cfg = _config(args, console)
+    task = TASKS[args.task]
+    cfg = _config(args, task, console)
     with _progress(console) as progress:
-        watch = _Watch(progress)
+        watch = _Watch(task, progress)
         runner = Runner.from_cfg(cfg)
         runner.register_hook(watch, priority='VERY_LOW')
         parameters = sum(p.numel() for p in runner.model.parameters())
         console.print(
-            f'Training Mask R-CNN with a small X-ViT ({parameters / 1e6:.1f} M parameters) on {get_device()}, '
+            f'Training {task.model} with a small X-ViT ({parameters / 1e6:.1f} M parameters) on {get_device()}, '
             f'{runner.max_epochs} epochs of {len(runner.train_dataloader)} iterations.',
             soft_wrap=True,
         )
@@ -71,28 +68,36 @@ def _run(args: Namespace, console: Console) -> None:
         runner.train()
     if not is_main_process():
         return
-    seconds, (_, box, mask) = watch.seconds, watch.scores[-1]
-    _write_results(runner, watch, args)
+    _write_results(runner, watch, task, args)
     console.print(
-        f'\n[bold]box mAP {box:.3f}, mask mAP {mask:.3f}[/] on {len(runner.val_dataloader.dataset)} other scenes '
-        f'after {_clock(seconds)} of training'
+        f'\n[bold]{watch.latest(", ")}[/] on {len(runner.val_dataloader.dataset)} other scenes '
+        f'after {_clock(watch.seconds)} of training'
     )
+    _print_classes(watch.figures, console)
     for name, what in (
         ('predictions.png', 'annotations and predictions side by side'),
-        ('curve.png', 'loss and mAP while training'),
-        ('metrics.json', 'all COCO figures'),
+        ('curve.png', f'loss and {task.measure} while training'),
+        ('metrics.json', 'all figures'),
         (CHECKPOINT, 'the trained weights'),
     ):
         console.print(f'  {args.work_dir / name}  {what}', soft_wrap=True)
 
 
-def _config(args: Namespace, console: Console) -> Config:
+def _print_classes(figures: dict[str, float], console: Console) -> None:
+    """Print the figures that have a class in their names, such as ``IoU/circle``."""
+    for name, value in figures.items():
+        measure, _, of = name.partition('/')
+        if of:
+            console.print(f'  {of:12} {measure} {value:.3f}')
+
+
+def _config(args: Namespace, task: Task, console: Console) -> Config:
     """The demo's config with the options applied, its scenes drawn."""
-    cfg = Config.fromfile(find_config(CONFIG))
+    cfg = Config.fromfile(find_config(task.config))
     if args.processes > 1:
         join_cpu_group(cfg)
         cfg.train_dataloader.batch_size //= args.processes
-    scenes = dict(seed=args.seed)
+    scenes = dict(num_train=cfg.train_dataloader.dataset.get('num_train', ShapesSpec.num_train), seed=args.seed)
     if args.images:
         scenes |= dict(num_train=args.images, num_val=max(4, args.images // 8))
     spec = ShapesSpec(**scenes)
@@ -100,7 +105,7 @@ def _config(args: Namespace, console: Console) -> Config:
     if not folder.exists():
         console.print(f'Drawing {spec.num_train} + {spec.num_val} scenes into {folder}')
     if is_main_process():
-        ensure_shapes(folder, spec)
+        task.ensure(folder, spec)
     barrier()  # from here on the scenes exist for all processes
     set_data_root(cfg, str(folder))
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
@@ -154,31 +159,33 @@ def _progress(console: Console) -> Progress:
 class _Watch(Hook):
     """Follows the training: moves the progress line, prints one line per evaluation, keeps losses and scores."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, task: Task, progress: Progress) -> None:
+        self.task = task
         self.progress = progress
         self.losses: list[tuple[int, float]] = []
-        self.scores: list[tuple[int, float, float]] = []
-        self.metrics: dict[str, float] = {}
+        self.evaluations: list[dict[str, Any]] = []
+        self.figures: dict[str, float] = {}
         self.seconds = 0.0
+
+    def latest(self, separator: str) -> str:
+        """The scores of the latest evaluation in words."""
+        return separator.join(f'{name} {self.figures[key]:.3f}' for key, name in self.task.scores.items())
 
     def before_train(self, runner: Runner) -> None:
         self.start = time.monotonic()
-        self.task = self.progress.add_task('', total=runner.max_iters, loss='')
+        self.bar = self.progress.add_task('', total=runner.max_iters, loss='')
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: dict[str, Any]) -> None:
         self.losses.append((runner.iter + 1, float(outputs['loss'])))
-        self.progress.update(self.task, advance=1, loss=f'{self.losses[-1][1]:.2f}')
+        self.progress.update(self.bar, advance=1, loss=f'{self.losses[-1][1]:.2f}')
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
-        # Without a single prediction, as early in training, CocoMetric returns nothing at all.
-        self.metrics = {'bbox_mAP': 0.0, 'segm_mAP': 0.0}
-        self.metrics |= {name.removeprefix('coco/'): float(value) for name, value in metrics.items()}
-        box, mask = self.metrics['bbox_mAP'], self.metrics['segm_mAP']
-        self.scores.append((runner.iter, box, mask))
+        self.figures = self.task.figures(metrics)
+        self.evaluations.append(dict(iteration=runner.iter) | {key: self.figures[key] for key in self.task.scores})
         loss = np.mean([loss for _, loss in self.losses[-len(runner.train_dataloader) :]])
         self.progress.console.print(
             f'{_clock(time.monotonic() - self.start):>6}  epoch {runner.epoch}/{runner.max_epochs}  '
-            f'loss {loss:.3f}  box mAP {box:.3f}  mask mAP {mask:.3f}'
+            f'loss {loss:.3f}  {self.latest("  ")}'
         )
 
     def after_train(self, runner: Runner) -> None:
@@ -189,46 +196,28 @@ def _clock(seconds: float) -> str:
     return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
 
 
-def _write_results(runner: Runner, watch: _Watch, args: Namespace) -> None:
+def _write_results(runner: Runner, watch: _Watch, task: Task, args: Namespace) -> None:
     minutes = _clock(watch.seconds)
-    title = f'Mask R-CNN, small X-ViT, Shapes: {runner.max_epochs} epochs in {minutes} min'
-    draw_curve(args.work_dir / 'curve.png', watch.losses, watch.scores, title)
-    _draw_scenes(runner, args.work_dir / 'predictions.png')
+    title = f'{task.model}, small X-ViT, Shapes: {runner.max_epochs} epochs in {minutes} min'
+    scores = {name: [(e['iteration'], e[key]) for e in watch.evaluations] for key, name in task.scores.items()}
+    draw_curve(args.work_dir / 'curve.png', watch.losses, scores, title, task.measure)
+    task.draw(args.work_dir / 'predictions.png', runner.val_dataloader.dataset, _predict_first(runner))
     figures = dict(
-        metrics=watch.metrics,
+        metrics=watch.figures,
         train_seconds=round(watch.seconds, 1),
         iterations=runner.iter,
         epochs=runner.max_epochs,
         seed=args.seed,
         device=get_device(),
-        evaluations=[dict(iteration=i, bbox_mAP=box, segm_mAP=mask) for i, box, mask in watch.scores],
+        evaluations=watch.evaluations,
     )
     (args.work_dir / 'metrics.json').write_text(json.dumps(figures, indent=2) + '\n')
 
 
-def _draw_scenes(runner: Runner, path: Path) -> None:
-    """Predict the first validation scenes and draw them beside their annotations."""
+def _predict_first(runner: Runner) -> list:
+    """Predict the first validation scenes."""
     dataset = runner.val_dataloader.dataset
     samples = [dataset[i] for i in range(min(DRAWN_SCENES, len(dataset)))]
     runner.model.eval()
     with torch.no_grad():
-        results = runner.model.test_step(pseudo_collate(samples))
-    coco = COCO(dataset.ann_file)
-    images, truths, predictions = [], [], []
-    for result in results:
-        images.append(mmcv.imread(result.img_path, channel_order='rgb'))
-        annotations = coco.imgToAnns[result.img_id]
-        corners = np.array([a['bbox'] for a in annotations], float).reshape(-1, 4)
-        corners[:, 2:] += corners[:, :2]
-        truths.append(
-            Instances(
-                boxes=corners,
-                masks=np.array([coco.annToMask(a) for a in annotations], bool),
-                labels=np.array([dataset.cat2label[a['category_id']] for a in annotations]),
-                crowds=np.array([a['iscrowd'] for a in annotations], bool),
-            )
-        )
-        sure = result.pred_instances[result.pred_instances.scores > MIN_SCORE].numpy()
-        predictions.append(Instances(sure.bboxes, sure.masks, sure.labels, sure.scores))
-    meta = dataset.metainfo
-    draw_predictions(path, images, truths, predictions, meta['classes'], meta['palette'])
+        return runner.model.test_step(pseudo_collate(samples))

@@ -1,12 +1,16 @@
-"""Annotations and predictions drawn side by side."""
+"""Images, annotations and predictions drawn side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+Colours = Sequence[tuple[int, int, int]]
+"""RGB from 0 to 255, by class number."""
 
 
 @dataclass
@@ -28,44 +32,46 @@ class Instances:
     crowds: np.ndarray | None = None
 
 
-def draw_predictions(
+def draw_grid(
     path: str | Path,
-    images: Sequence[np.ndarray],
-    truths: Sequence[Instances],
-    predictions: Sequence[Instances],
-    classes: Sequence[str],
-    palette: Sequence[tuple[int, int, int]],
+    scenes: Sequence[Mapping[str, Callable[[Axes], None]]],
+    legend: Mapping[str, tuple[int, int, int]] | None = None,
     columns: int = 2,
 ) -> None:
-    """Save a grid of image pairs: annotations on the left, predictions on the right.
+    """Save a grid of scenes, each of which is several panels side by side.
 
     Args:
         path: The PNG to write.
-        images: RGB, (H, W, 3) uint8, one for each pair.
-        truths: The annotations of each image.
-        predictions: The predictions for each image.
-        classes: Class names, by class number.
-        palette: RGB colours from 0 to 255, by class number.
-        columns: Pairs in a row.
+        scenes: For each scene its panels: the title and what draws it. All have equally many.
+        legend: Names and RGB colours from 0 to 255 that are explained below the grid.
+        columns: Scenes in a row.
     """
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(5.2 * columns, 2.75 * rows), layout='constrained')
-    grid = figure.subplots(rows, 2 * columns, squeeze=False)
+    rows, panels = -(-len(scenes) // columns), len(scenes[0])
+    figure = Figure(figsize=(2.6 * panels * columns, 2.75 * rows), layout='constrained')
+    grid = figure.subplots(rows, panels * columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    colours = np.array(palette) / 255
-    for i, image in enumerate(images):
+    for i, scene in enumerate(scenes):
         row, column = divmod(i, columns)
-        for offset, title, instances in ((0, 'annotated', truths[i]), (1, 'predicted', predictions[i])):
-            axes = grid[row, 2 * column + offset]
+        for axes, (title, draw) in zip(grid[row, panels * column :], scene.items(), strict=False):
             axes.set_title(title, fontsize=9, loc='left', pad=3)
-            _draw_instances(axes, image, instances, classes, colours)
+            draw(axes)
+    if legend:
+        patches = [Patch(facecolor=(r / 255, g / 255, b / 255), label=name) for name, (r, g, b) in legend.items()]
+        figure.legend(handles=patches, loc='outside lower center', ncols=len(legend), frameon=False)
     figure.savefig(path, dpi=110)
 
 
-def _draw_instances(
-    axes: Axes, image: np.ndarray, instances: Instances, classes: Sequence[str], colours: np.ndarray
+def draw_labels(axes: Axes, labels: np.ndarray, palette: Colours) -> None:
+    """Draw a label map (H, W) of class numbers in the colours of the classes."""
+    axes.imshow(np.array(palette, np.uint8)[labels], interpolation='nearest')  # (H, W) -> (H, W, 3)
+
+
+def draw_instances(
+    axes: Axes, image: np.ndarray, instances: Instances, classes: Sequence[str], palette: Colours
 ) -> None:
+    """Draw boxes, masks and class names over an image (H, W, 3) of RGB in uint8."""
+    colours = np.array(palette) / 255
     height, width = image.shape[:2]
     axes.imshow(image, extent=(0, width, height, 0))
     for i, (x1, y1, x2, y2) in enumerate(instances.boxes):

@@ -6,8 +6,7 @@ from mmdet.datasets import CocoDataset
 from mmengine.registry import DATASETS
 
 from xvit_det.datasets.shapes.drawing import CLASSES, PALETTE
-from xvit_det.datasets.shapes.folder import SPLITS, ShapesSpec, annotation_file, ensure_shapes, image_folder
-from xvit_det.errors import InputError
+from xvit_det.datasets.shapes.folder import ShapesSpec, annotation_file, check_split, ensure_shapes, image_folder
 
 
 @DATASETS.register_module()
@@ -42,8 +41,7 @@ class ShapesDataset(CocoDataset):
         seed: int = ShapesSpec.seed,
         **kwargs: Any,
     ) -> None:
-        if split not in SPLITS:
-            raise InputError(f'Shapes has the splits {", ".join(SPLITS)}, not {split!r}.')
+        check_split(split)
         self.spec = ShapesSpec(num_train, num_val, size, seed)
         super().__init__(
             data_root=str(data_root),

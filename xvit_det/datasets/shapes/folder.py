@@ -1,9 +1,10 @@
-"""Write drawn scenes as a folder in COCO's layout, whole or not at all."""
+"""Write drawn scenes as a folder in COCO's layout, with semantic label maps beside it, whole or not at all."""
 
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from xvit_det.datasets.shapes.drawing import CLASSES, Dice, draw_scene
+from xvit_det.datasets.shapes.drawing import CLASSES, Dice, Scene, draw_scene
 from xvit_det.errors import InputError
 
 SPLITS = ('train', 'val')
 _STAMP = 'shapes.json'
+_LABEL_MAPS = 'semantic'
 _CATEGORIES = [{'id': i, 'name': name, 'supercategory': 'shape'} for i, name in enumerate(CLASSES, start=1)]
 
 
@@ -62,6 +64,17 @@ def image_folder(split: str) -> str:
     return f'{split}2017/'
 
 
+def label_folder(split: str) -> str:
+    """Where a split's label maps are, relative to the folder: PNGs named like the images."""
+    return f'{_LABEL_MAPS}/{split}2017/'
+
+
+def check_split(split: str) -> None:
+    """Raise an InputError unless Shapes has this split."""
+    if split not in SPLITS:
+        raise InputError(f'Shapes has the splits {", ".join(SPLITS)}, not {split!r}.')
+
+
 def ensure_shapes(folder: str | Path, spec: ShapesSpec) -> Path:
     """Make sure that `folder` holds the scenes of `spec`: draw and write them if it does not exist.
 
@@ -80,20 +93,37 @@ def ensure_shapes(folder: str | Path, spec: ShapesSpec) -> Path:
         InputError: If the folder holds anything but the scenes of `spec`.
     """
     folder = Path(folder)
-    if _is_free(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
-        try:
-            _write(draft, spec)
-            draft.chmod(0o777 & ~_umask())
-            draft.rename(folder)
-        except OSError:
-            if _is_free(folder):  # No other process was faster: a full disk, for example.
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    _write_whole(folder, lambda draft: _write(draft, spec))
     _check(folder, spec)
     return folder
+
+
+def ensure_label_maps(folder: str | Path, spec: ShapesSpec) -> Path:
+    """:func:`ensure_shapes`, for a folder from before there were label maps, too: they are added to it.
+
+    The value of a pixel is the category of the shape that is visible there, from 1 as in the COCO file, or 0 for the
+    background.
+    """
+    folder = ensure_shapes(folder, spec)
+    _write_whole(folder / _LABEL_MAPS, lambda draft: _write_label_maps(draft, spec))
+    return folder
+
+
+def _write_whole(folder: Path, write: Callable[[Path], None]) -> None:
+    """Unless `folder` has something in it, let `write` fill a draft beside it and rename that into place."""
+    if not _is_free(folder):
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
+    try:
+        write(draft)
+        draft.chmod(0o777 & ~_umask())
+        draft.rename(folder)
+    except OSError:
+        if _is_free(folder):  # No other process was faster: a full disk, for example.
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _is_free(folder: Path) -> bool:
@@ -129,6 +159,7 @@ def _write(folder: Path, spec: ShapesSpec) -> None:
     (folder / 'annotations').mkdir()
     for split in SPLITS:
         (folder / image_folder(split)).mkdir()
+        (folder / label_folder(split)).mkdir(parents=True)
         coco: dict[str, Any] = {
             'info': {'description': f'Shapes, drawn scenes ({_words(asdict(spec))}), {split} split', 'version': '1'},
             'licenses': [],
@@ -136,13 +167,9 @@ def _write(folder: Path, spec: ShapesSpec) -> None:
             'annotations': [],
             'categories': _CATEGORIES,
         }
-        count = spec.num_train if split == 'train' else spec.num_val
-        for image_id in range(1, count + 1):
-            # A scene depends on its own number only: asking for more images keeps the first ones.
-            scene = draw_scene(Dice(spec.seed, SPLITS.index(split), image_id), spec.size)
-            name = f'{image_id:012d}.png'
-            if not cv2.imwrite(str(folder / image_folder(split) / name), scene.image[..., ::-1]):
-                raise OSError(f'Could not write the image {name} into {folder}.')
+        for image_id, name, scene in _scenes(split, spec):
+            _write_image(folder / image_folder(split) / name, scene.image[..., ::-1])
+            _write_image(folder / label_folder(split) / name, label_map(scene))
             coco['images'].append({'id': image_id, 'file_name': name, 'width': spec.size, 'height': spec.size})
             for index, shape in enumerate(scene.shapes, start=1):
                 annotation = {'id': len(coco['annotations']) + 1, 'image_id': image_id}
@@ -152,11 +179,42 @@ def _write(folder: Path, spec: ShapesSpec) -> None:
     (folder / _STAMP).write_text(json.dumps(asdict(spec)))
 
 
+def _write_label_maps(folder: Path, spec: ShapesSpec) -> None:
+    for split in SPLITS:
+        maps = folder / Path(label_folder(split)).name
+        maps.mkdir()
+        for _, name, scene in _scenes(split, spec):
+            _write_image(maps / name, label_map(scene))
+
+
+def _scenes(split: str, spec: ShapesSpec) -> Iterator[tuple[int, str, Scene]]:
+    """Number, file name and drawing of each scene of a split."""
+    count = spec.num_train if split == 'train' else spec.num_val
+    for image_id in range(1, count + 1):
+        # A scene depends on its own number only: asking for more images keeps the first ones.
+        yield image_id, f'{image_id:012d}.png', draw_scene(Dice(spec.seed, SPLITS.index(split), image_id), spec.size)
+
+
+def _write_image(path: Path, pixels: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), pixels):
+        raise OSError(f'Could not write the image {path}.')
+
+
+def label_map(scene: Scene) -> np.ndarray:
+    """The category of each pixel's visible shape as (S, S) uint8, 0 for the background."""
+    categories = np.array([0, *(_category(shape.kind) for shape in scene.shapes)], np.uint8)
+    return categories[scene.owner]
+
+
+def _category(kind: str) -> int:
+    return CLASSES.index(kind) + 1
+
+
 def _annotate(mask: np.ndarray, kind: str, crowd: bool) -> dict:
     """COCO's fields for one visible mask (H, W)."""
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     return {
-        'category_id': CLASSES.index(kind) + 1,
+        'category_id': _category(kind),
         'bbox': [x, y, width, height],
         'area': int(mask.sum()),
         'iscrowd': int(crowd),

@@ -37,8 +37,10 @@ COLLECTIONS = {
     ('mmpretrain', 'ViX'): ('classification/vix/metafile.yml', 'ViX classification', VIX_FAMILIES, VIX),
     ('selfsup', 'XViT'): ('selfsup/metafile.yml', 'X-ViT self-supervision', ['X-ViT', 'XNorm Attention'], XVIT),
 }
-NOT_LISTED = ('mask_rcnn_xvit_s_custom', 'semantic_fpn_xvit_s_custom')  # for your own data
-NOT_LISTED += ('mask_rcnn_xvit_shapes', 'semantic_fpn_xvit_shapes')  # for drawn data
+NOT_LISTED = (
+    *('mask_rcnn_xvit_s_custom', 'semantic_fpn_xvit_s_custom'),  # for your own data
+    *('mask_rcnn_xvit_shapes', 'semantic_fpn_xvit_shapes'),  # for drawn data
+)
 # Its total depends on the OpenMMLab family: OneDL and OpenMMLab build different DINOs.
 WITHOUT_TOTAL = ('dino_xvit_s_12e',)
 DATASETS = {

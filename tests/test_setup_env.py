@@ -44,8 +44,8 @@ def test_pins_are_complete_and_fit(setup_env):
     setup_env.check_pair(libraries)
     families = [set(setup_env.read_pins(requirements)) for requirements, _ in setup_env.STACKS.values()]
     assert families == [
-        {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmpretrain', 'imaug'},
-        {'mmengine', 'mmcv-lite', 'mmdet', 'mmpretrain'},
+        {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmpretrain', 'onedl-mmsegmentation', 'imaug'},
+        {'mmengine', 'mmcv-lite', 'mmdet', 'mmpretrain', 'mmsegmentation'},
     ]
 
 

@@ -285,15 +285,15 @@ def _dataset(folder, split, name='ShapesDataset', **kwargs):
 
 
 def _seg_dataset(folder, split):
-    pipeline = [dict(type=f'mmseg.{name}') for name in ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs')]
+    pipeline = [dict(type=name, _scope_='mmseg') for name in ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs')]
     return _dataset(folder, split, 'ShapesSegDataset', pipeline=pipeline)
 
 
 def test_dataset_reads_all_and_marks_crowds(folder, split):
     pipeline = [
-        dict(type='mmdet.LoadImageFromFile'),
-        dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True),
-        dict(type='mmdet.PackDetInputs'),
+        dict(type='LoadImageFromFile', _scope_='mmdet'),
+        dict(type='LoadAnnotations', with_bbox=True, with_mask=True, _scope_='mmdet'),
+        dict(type='PackDetInputs', _scope_='mmdet'),
     ]
     dataset = _dataset(folder, split, pipeline=pipeline)
     coco = json.loads((folder / annotation_file(split)).read_text())

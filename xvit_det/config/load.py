@@ -70,9 +70,8 @@ def set_loader_defaults(cfg: Config) -> None:
             continue
         if cfg.get('default_scope') == 'mmpretrain':
             loader.setdefault('collate_fn', dict(type='default_collate'))
-            if isinstance(
-                loader.collate_fn, dict
-            ):  # mmengine would pass it the scope of an inherited 'mmpretrain::...'
+            if isinstance(loader.collate_fn, dict):
+                # mmengine would pass it the scope of an inherited 'mmpretrain::...' as an argument
                 loader.collate_fn.pop('_scope_', None)
         if loader.get('num_workers', 0) == 0:
             loader.persistent_workers = False

@@ -38,6 +38,6 @@ class XCiTClassBlock(nn.Module):
         """Update class token (B, 1, C) and patch tokens (B, N, C). ``valid``: (B, N) bool, false at padded tokens."""
         tokens = self.norm1(torch.cat((cls_token, x), dim=1))  # (B, 1 + N, C)
         cls_token = self.norm2(cls_token + self.affine1(self.attn(tokens, with_class_token(valid))))
-        x = x + self.affine1(tokens[:, 1:])
+        x = x + self.affine1.forward(tokens[:, 1:])  # no call: hooks on the affine see the attention's output only
         x = self.norm2(x) if self.tokens_norm else x
         return cls_token + self.affine2(self.mlp(cls_token)), 2 * x

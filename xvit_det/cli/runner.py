@@ -132,6 +132,20 @@ class DumpLabelMaps(DumpResults):
             )
 
 
+def build_tester(cfg: Config, checkpoint: str) -> Runner:
+    """A runner whose ``test()`` evaluates a checkpoint.
+
+    Args: as :func:`evaluate`.
+
+    Raises:
+        InputError: The checkpoint does not fit the model.
+    """
+    cfg.load_from, cfg.resume = checkpoint, False
+    runner = build_runner(cfg)
+    check_checkpoint(runner.model, checkpoint)
+    return runner
+
+
 def evaluate(cfg: Config, checkpoint: str, out: str | None = None) -> dict[str, float] | None:
     """Evaluate a checkpoint on the config's test data.
 
@@ -146,9 +160,7 @@ def evaluate(cfg: Config, checkpoint: str, out: str | None = None) -> dict[str, 
     Raises:
         InputError: The checkpoint does not fit the model.
     """
-    cfg.load_from, cfg.resume = checkpoint, False
-    runner = build_runner(cfg)
-    check_checkpoint(runner.model, checkpoint)
+    runner = build_tester(cfg, checkpoint)
     if out:
         _dump_into(runner, out)
     metrics = runner.test()

@@ -39,16 +39,14 @@ def main(argv: Arguments = None) -> None:
     # After the arguments: help does not wait for torch.
     from xvit_det.cli.results import print_results
     from xvit_det.cli.runner import evaluate
-    from xvit_det.config.data_check import check_data
+    from xvit_det.config.data_check import check_test_data
     from xvit_det.config.launch import set_launcher
     from xvit_det.config.load import load_config
     from xvit_det.config.tta import use_tta
 
     cfg = load_config(args.config, data_root=args.data_root, options=args.cfg_options, work_dir=args.work_dir)
     set_launcher(cfg, args.launcher, args.local_rank)
-    if not cfg.get('test_dataloader'):
-        raise InputError(f'config {args.config} has no test_dataloader')
-    check_data(cfg, ('test',))
+    check_test_data(cfg)
     if args.tta:
         use_tta(cfg)
     if args.show_dir:

@@ -64,6 +64,17 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
     return dict(counts)
 
 
+def check_test_data(cfg: Config) -> None:
+    """:func:`check_data` for the test split, which must exist.
+
+    Raises:
+        InputError: As :func:`check_data`, or the config has no ``test_dataloader``.
+    """
+    if not cfg.get('test_dataloader'):
+        raise InputError(f'config {cfg.filename} has no test_dataloader')
+    check_data(cfg, ('test',))
+
+
 def _check_files(cfg: Config, splits: Sequence[str]) -> None:
     """Report everything that is missing at once, not one item per run."""
     needed = {path: what for split in splits for path, what in _needed_paths(cfg, split)}

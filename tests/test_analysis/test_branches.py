@@ -204,9 +204,9 @@ def test_wrong_use_is_refused_in_a_sentence():
     for figure in ('mean', 'share', 'varying_share'):
         with pytest.raises(InputError, match='no image went through'):
             getattr(statistics['blocks.0.mlp'], figure)
-    with pytest.raises(InputError, match='Linear has no backbones of xvit_det'):
+    with pytest.raises(InputError, match='Linear has no backbone of xvit_det'):
         find_branches(nn.Linear(1, 1))
-    with pytest.raises(InputError, match='ModuleList has 2 backbones of xvit_det'):
+    with pytest.raises(InputError, match='ModuleList has 2 backbones of xvit_det, not one'):
         find_branches(nn.ModuleList([build('XViT'), build('ViX')]))
     with pytest.raises(InputError, match='this XViT is fused'):
         find_branches(model.fuse())

@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 import xvit_det
@@ -50,6 +51,7 @@ KINDS = {
     'slurm': r'GPUS=16 tools/slurm_train\.sh',
     'models': r'xvit-det (models|env)',
     'shapes': r'xvit-det shapes',
+    'look': r'xvit-det look',
     'record': r'python tools/benchmark\.py (table|plot) speed\.json',
     # These take minutes. Their options are checked; what they do is tested in tests/test_benchmark/ and beside it.
     'long': r'python (tools/benchmark\.py (speed|memory|scaling|detector|loader)|benchmarks/\w+\.py)',
@@ -268,6 +270,17 @@ def test_shapes(clone):
     (command,) = commands('shapes')
     call(command.replace('1000', '2') + ' --val-images 1 --size 64')
     assert len([*(clone / 'data' / 'shapes' / 'train2017').iterdir()]) == 2
+
+
+@pytest.mark.parametrize('command', commands('look'))
+def test_looking_at_what_blocks_do(command, clone, capsys):
+    config, checkpoint = command.split()[2:4]
+    Path(checkpoint).parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(xvit_det.create_model(config).state_dict(), checkpoint)
+    call(f'{command} --cfg-options test_dataloader.dataset.num_train=1 test_dataloader.dataset.num_val=2')
+    assert '│ blocks.0' in capsys.readouterr().out
+    assert len([*Path('work_dirs', config).glob('look_*.png')]) == 1
 
 
 def test_table_and_plot_of_a_record(clone, capsys):

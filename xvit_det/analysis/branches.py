@@ -99,8 +99,10 @@ def find_branches(model: nn.Module) -> dict[str, Branch]:
         InputError: The model has no backbone of this package, or more than one, or one that is fused.
     """
     backbones = [module for module in model.modules() if isinstance(module, Backbone)]
-    if len(backbones) != 1:
-        raise InputError(f'{type(model).__name__} has {len(backbones) or "no"} backbones of xvit_det, not one')
+    if not backbones:
+        raise InputError(f'{type(model).__name__} has no backbone of xvit_det')
+    if len(backbones) > 1:
+        raise InputError(f'{type(model).__name__} has {len(backbones)} backbones of xvit_det, not one')
     (backbone,) = backbones
     if backbone.is_fused:
         raise InputError(f'this {type(backbone).__name__} is fused: its branches can no longer be told apart')

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from xvit_det.analysis.branches import find_branches, record_branches, replace_branches
+from xvit_det.analysis.branches import Branch, find_branches, record_branches, replace_branches
 from xvit_det.cli.runner import build_tester
 from xvit_det.errors import InputError
 from xvit_det.mixers import TokenMixer
@@ -55,40 +55,41 @@ def look(cfg: Config, checkpoint: str, by: str, images: int | None) -> dict[str,
     if images:
         _use_images(runner, images)
     kinds = dict.fromkeys(_kind(name) for name in branches)
-    with _progress(runner, 1 + len(branches) + len(kinds)) as report, _file_only(runner.logger):
+    groups = {name: [name] for name in branches}
+    groups |= {f'every {kind}': [name for name in branches if _kind(name) == kind] for kind in kinds}
+    replaced = {}
+    with _progress(runner, 1 + len(groups)) as report, _file_only(runner.logger):
         with record_branches(runner.model) as statistics:
-            before = _numbers(runner.test())
-        scores = _scores(before)
+            metrics = _numbers(runner.test())
+        scores = _scores(metrics)
         if not scores:
-            raise InputError(f'checkpoint {checkpoint} has no score on these images ({before or "it found nothing"})')
+            raise InputError(f'checkpoint {checkpoint} has no score on these images ({metrics or "it found nothing"})')
         report('as it is', scores)
-
-        def without(what: str, names: list[str]) -> dict[str, Any]:
-            values = {name: 0.0 if by == 'zero' else statistics[name].mean for name in names}
-            with replace_branches(runner.model, values):
+        for what, names in groups.items():
+            with replace_branches(runner.model, {n: statistics[n].mean if by == 'mean' else 0 for n in names}):
                 after = _numbers(runner.test_loop.run())
             found = _scores(after)
-            changed = {name: found.get(name, 0.0) for name in scores}  # mmdet has no metrics where nothing is found
-            report(what, changed)
-            return dict(scores=changed, metrics=after)
-
-        one = {name: without(name, [name]) for name in branches}
-        every = {kind: without(f'every {kind}', [name for name in branches if _kind(name) == kind]) for kind in kinds}
+            # mmdet has no metrics at all where a model finds nothing.
+            replaced[what] = dict(scores={name: found.get(name, 0.0) for name in scores}, metrics=after)
+            report(what, replaced[what]['scores'])
     shares = {name: dict(share=s.share, varying_share=s.varying_share) for name, s in statistics.items()}
-    mixers = dict.fromkeys(
-        type(m).__name__ for branch in branches.values() for m in branch.block.modules() if isinstance(m, TokenMixer)
-    )
     return dict(
         config=cfg.filename,
         checkpoint=checkpoint,
         replaced_by=by,
         images=len(runner.test_loop.dataloader.dataset),
-        mixers=[*mixers],
+        mixers=_mixers(branches),
         scores=scores,
-        metrics=before,
-        branches={name: one[name] | shares[name] for name in branches},
-        kinds=every,
+        metrics=metrics,
+        branches={name: replaced[name] | shares[name] for name in branches},
+        kinds={kind: replaced[f'every {kind}'] for kind in kinds},
     )
+
+
+def _mixers(branches: Mapping[str, Branch]) -> list[str]:
+    """Names of the classes of the token mixers."""
+    modules = (module for branch in branches.values() for module in branch.block.modules())
+    return [*dict.fromkeys(type(module).__name__ for module in modules if isinstance(module, TokenMixer))]
 
 
 def _kind(name: str) -> str:

@@ -12,7 +12,11 @@ from xvit_det.cli.common import Arguments, check_positive, command, make_parser
 from xvit_det.errors import InputError
 
 # Task: the package that it needs, and where its results go.
-TASKS = {'detection': ('mmdet', 'work_dirs/demo'), 'segmentation': ('mmseg', 'work_dirs/demo_segmentation')}
+TASKS = {
+    'detection': ('mmdet', 'work_dirs/demo'),
+    'context': ('mmdet', 'work_dirs/demo_context'),
+    'segmentation': ('mmseg', 'work_dirs/demo_segmentation'),
+}
 
 
 def _parser() -> ArgumentParser:

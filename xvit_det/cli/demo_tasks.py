@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from mmengine.dataset import BaseDataset
 
-from xvit_det.datasets.shapes import ShapesSpec, ensure_label_maps, ensure_shapes
+from xvit_det.datasets.shapes import ContextSpec, ShapesSpec, ensure_label_maps, ensure_shapes
 from xvit_det.visualization.predictions import Instances, draw_grid, draw_instances, draw_labels
 
 MIN_SCORE = 0.5
@@ -28,6 +28,7 @@ class Task:
         scores: Key in the figures and printed name of each score that is followed while training.
         ensure: Makes sure that a folder holds the scenes of a specification, with what this task reads.
         figures: From the metrics of an evaluation to all figures, from 0 to 1.
+        spec: Which scenes.
         draw: Draws a dataset's annotations and the results of the model for its first images.
     """
 
@@ -38,6 +39,7 @@ class Task:
     ensure: Callable[[Path, ShapesSpec], Path]
     figures: Callable[[dict[str, float]], dict[str, float]]
     draw: Callable[[Path, BaseDataset, Sequence[Any]], None]
+    spec: type[ShapesSpec] = ShapesSpec
 
 
 def _coco_figures(metrics: dict[str, float]) -> dict[str, float]:
@@ -108,6 +110,16 @@ TASKS = {
         ensure=ensure_shapes,
         figures=_coco_figures,
         draw=_draw_detections,
+    ),
+    'context': Task(
+        config='mask_rcnn_xvit_context',
+        model='Mask R-CNN',
+        measure='COCO mAP',
+        scores={'bbox_mAP': 'box mAP', 'segm_mAP': 'mask mAP'},
+        ensure=ensure_shapes,
+        figures=_coco_figures,
+        draw=_draw_detections,
+        spec=ContextSpec,
     ),
     'segmentation': Task(
         config='semantic_fpn_xvit_shapes',

@@ -25,7 +25,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from xvit_det.cli.demo_tasks import TASKS, Task
 from xvit_det.config.data_paths import set_data_root
 from xvit_det.config.launch import join_cpu_group
-from xvit_det.datasets.shapes import ShapesSpec
 from xvit_det.engine.amp import cpu_computes_bfloat16
 from xvit_det.hub import find_config
 from xvit_det.visualization.curves import draw_curve
@@ -97,10 +96,10 @@ def _config(args: Namespace, task: Task, console: Console) -> Config:
     if args.processes > 1:
         join_cpu_group(cfg)
         cfg.train_dataloader.batch_size //= args.processes
-    scenes = dict(num_train=cfg.train_dataloader.dataset.get('num_train', ShapesSpec.num_train), seed=args.seed)
+    scenes = dict(num_train=cfg.train_dataloader.dataset.get('num_train', task.spec.num_train), seed=args.seed)
     if args.images:
         scenes |= dict(num_train=args.images, num_val=max(4, args.images // 8))
-    spec = ShapesSpec(**scenes)
+    spec = task.spec(**scenes)
     folder = args.data_dir or Path('data', f'shapes_{spec.folder_name}')
     if not folder.exists():
         console.print(f'Drawing {spec.num_train} + {spec.num_val} scenes into {folder}')

@@ -2,6 +2,7 @@
 
 from xvit_det.datasets.shapes.drawing import CLASSES, PALETTE
 from xvit_det.datasets.shapes.folder import (
+    ContextSpec,
     ShapesSpec,
     annotation_file,
     ensure_label_maps,
@@ -12,6 +13,7 @@ from xvit_det.datasets.shapes.folder import (
 
 __all__ = [
     'CLASSES',
+    'ContextSpec',
     'PALETTE',
     'ShapesSpec',
     'annotation_file',

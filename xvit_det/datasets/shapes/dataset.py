@@ -5,8 +5,16 @@ from typing import Any
 from mmdet.datasets import CocoDataset
 from mmengine.registry import DATASETS
 
+from xvit_det.datasets.shapes.context import CONTEXT_CLASSES, CONTEXT_PALETTE
 from xvit_det.datasets.shapes.drawing import CLASSES, PALETTE
-from xvit_det.datasets.shapes.folder import ShapesSpec, annotation_file, check_split, ensure_shapes, image_folder
+from xvit_det.datasets.shapes.folder import (
+    ContextSpec,
+    ShapesSpec,
+    annotation_file,
+    check_split,
+    ensure_shapes,
+    image_folder,
+)
 
 
 @DATASETS.register_module()
@@ -20,7 +28,7 @@ class ShapesDataset(CocoDataset):
         data_root: The COCO folder. Relative paths start at the working directory, as with every mmdet dataset.
         num_train: Training images of the folder.
         num_val: Validation images of the folder.
-        size: Side of an image in pixels.
+        size: Side of an image in pixels; ``None``: 192.
         seed: Other seeds draw other scenes. A folder with other numbers or another seed is refused, not reused.
         **kwargs: As for mmdet's ``CocoDataset``; ``ann_file`` and ``data_prefix`` are set here.
 
@@ -29,6 +37,7 @@ class ShapesDataset(CocoDataset):
     """
 
     METAINFO = {'classes': CLASSES, 'palette': list(PALETTE)}
+    spec_type: type[ShapesSpec] = ShapesSpec
 
     def __init__(
         self,
@@ -37,12 +46,12 @@ class ShapesDataset(CocoDataset):
         data_root: str = 'data/shapes',
         num_train: int = ShapesSpec.num_train,
         num_val: int = ShapesSpec.num_val,
-        size: int = ShapesSpec.size,
+        size: int | None = None,
         seed: int = ShapesSpec.seed,
         **kwargs: Any,
     ) -> None:
         check_split(split)
-        self.spec = ShapesSpec(num_train, num_val, size, seed)
+        self.spec = self.spec_type(num_train, num_val, self.spec_type.size if size is None else size, seed)
         super().__init__(
             data_root=str(data_root),
             ann_file=annotation_file(split),
@@ -54,3 +63,15 @@ class ShapesDataset(CocoDataset):
         """Draw the folder if it is not there; with ``lazy_init``, as when only class names are asked for, not yet."""
         ensure_shapes(self.data_root, self.spec)
         super().full_init()
+
+
+@DATASETS.register_module()
+class ContextShapesDataset(ShapesDataset):
+    """Drawn scenes in which shapes are named by comparing their colour with a key's at the other end of the image.
+
+    Arguments are those of :class:`ShapesDataset`; ``size`` is the height of an image, by default 128, which is a third
+    of its width.
+    """
+
+    METAINFO = {'classes': CONTEXT_CLASSES, 'palette': list(CONTEXT_PALETTE)}
+    spec_type = ContextSpec

@@ -79,50 +79,58 @@ def draw_scene(dice: Dice, size: int) -> Scene:
         An image with two to five shapes, sometimes with a crowd behind them. At least `MIN_VISIBLE_PART` of every
         single shape is visible, neither covered nor cut off by the border.
     """
-    ground = _ground(dice, size)
-    canvas = _Canvas(ground)
+    canvas = Canvas(ground(dice, size, size))
     if dice.chance(0.25):
         canvas.add_crowd(dice)
     for _ in range(dice.integer(2, 5)):
         canvas.add_shape(dice)
-    return Scene(_shrink(canvas.fine), canvas.owner, canvas.shapes)
+    return Scene(shrink(canvas.fine), canvas.owner, canvas.shapes)
 
 
-class _Canvas:
+class Canvas:
     """The unfinished image: the oversampled paint, the owner of each pixel and the shapes so far."""
 
-    def __init__(self, ground: np.ndarray) -> None:
-        self.size = len(ground)
-        self.fine = ground.repeat(OVERSAMPLE, axis=0).repeat(OVERSAMPLE, axis=1)
-        self.owner = np.zeros((self.size, self.size), np.uint8)
+    def __init__(self, background: np.ndarray) -> None:
+        self.size = len(background)
+        self.fine = background.repeat(OVERSAMPLE, axis=0).repeat(OVERSAMPLE, axis=1)
+        self.owner = np.zeros(background.shape[:2], np.uint8)
+        self.room = (0, self.owner.shape[1])
+        """Columns that new shapes keep to."""
         self.shapes: list[Shape] = []
         self.discs: list[tuple[float, float, float]] = []
 
-    def add_shape(self, dice: Dice) -> None:
-        """Put one more shape on top, if a place is found that does not hide another one too much."""
-        kind, ink = dice.choice(CLASSES), _ink(dice)
+    def add_shape(self, dice: Dice, name: str | None = None, ink: np.ndarray | None = None) -> None:
+        """Put one more shape on top, if a place is found that does not hide another one too much.
+
+        Args:
+            dice: The source of every choice.
+            name: Its class; by default its kind.
+            ink: Its colour; by default any.
+        """
+        kind, ink = dice.choice(CLASSES), any_ink(dice) if ink is None else ink
         for _ in range(8):
             # From a fifth to half of the image across, uniform in the logarithm: small ones are common.
             radius = self.size * 0.1 * math.exp(dice.uniform(0, math.log(2.5)))
             x, y = self._place(dice, radius)
-            stamp = _Stamp(kind, x, y, radius, _tilt(dice), self.size)
+            stamp = Stamp(kind, x, y, radius, tilt(dice), self.owner.shape)
             if self._is_fair(stamp):
                 self.discs.append((x, y, radius))
-                self.shapes.append(Shape(kind, False, int(stamp.covered.sum())))
-                self._paint(stamp, dice, ink)
+                self.shapes.append(Shape(name or kind, False, int(stamp.covered.sum())))
+                self.paint(stamp, dice, ink)
                 return
 
-    def add_crowd(self, dice: Dice) -> None:
+    def add_crowd(self, dice: Dice, name: str | None = None, ink: np.ndarray | None = None) -> None:
         """Scatter tiny shapes of one class and colour family; together they are one crowd region."""
-        kind, ink = dice.choice(CLASSES), _ink(dice)
+        kind, ink = dice.choice(CLASSES), any_ink(dice) if ink is None else ink
         spread = self.size * dice.uniform(0.10, 0.18)
-        x, y = dice.uniform(0.2, 0.8) * self.size, dice.uniform(0.2, 0.8) * self.size
-        self.shapes.append(Shape(kind, True, 0))
+        left, right = self.room
+        x, y = left + dice.uniform(0.2, 0.8) * (right - left), dice.uniform(0.2, 0.8) * self.size
+        self.shapes.append(Shape(name or kind, True, 0))
         for _ in range(dice.integer(10, 22)):
             angle, distance = dice.uniform(0, 2 * math.pi), spread * math.sqrt(dice.uniform(0, 1))
             radius = self.size * dice.uniform(0.018, 0.028)
             centre = x + 1.4 * distance * math.cos(angle), y + 0.8 * distance * math.sin(angle)
-            self._paint(_Stamp(kind, *centre, radius, _tilt(dice), self.size), dice, ink)
+            self.paint(Stamp(kind, *centre, radius, tilt(dice), self.owner.shape), dice, ink)
         self.shapes[-1].pixels = int((self.owner == len(self.shapes)).sum())
 
     def _place(self, dice: Dice, radius: float) -> tuple[float, float]:
@@ -131,10 +139,13 @@ class _Canvas:
             x, y, other = dice.choice(self.discs)
             angle, distance = dice.uniform(0, 2 * math.pi), dice.uniform(0.6, 1.0) * (radius + other)
             return x + distance * math.cos(angle), y + distance * math.sin(angle)
-        return dice.uniform(0.04, 0.96) * self.size, dice.uniform(0.04, 0.96) * self.size
+        left, right = self.room
+        return left + dice.uniform(0.04, 0.96) * (right - left), dice.uniform(0.04, 0.96) * self.size
 
-    def _is_fair(self, stamp: '_Stamp') -> bool:
+    def _is_fair(self, stamp: 'Stamp') -> bool:
         """Whether the new shape and all single shapes below it stay visible enough to be recognised."""
+        if stamp.columns.start < self.room[0] or stamp.columns.stop > self.room[1]:
+            return False
         if stamp.covered.sum() < max(MIN_VISIBLE_PIXELS, MIN_VISIBLE_PART * stamp.whole_pixels):
             return False
         seen = np.bincount(self.owner.ravel(), minlength=len(self.shapes) + 1)
@@ -145,7 +156,7 @@ class _Canvas:
             for pixels, shape in zip(left, self.shapes, strict=True)
         )
 
-    def _paint(self, stamp: '_Stamp', dice: Dice, ink: np.ndarray) -> None:
+    def paint(self, stamp: 'Stamp', dice: Dice, ink: np.ndarray) -> None:
         """Colour the stamp's pixels and make the newest shape their owner."""
         if not stamp.fine.size:
             return
@@ -158,13 +169,13 @@ class _Canvas:
         self.fine[stamp.fine_rows, stamp.fine_columns][fill] = colour.astype(np.uint8)
 
 
-class _Stamp:
+class Stamp:
     """A shape's mask cut out around it: `fine` oversampled, `covered` in image pixels that are at least half full."""
 
-    def __init__(self, kind: str, x: float, y: float, radius: float, angle: float, size: int) -> None:
+    def __init__(self, kind: str, x: float, y: float, radius: float, angle: float, frame: tuple[int, int]) -> None:
         reach = radius + 2
-        left, right = (min(max(int(edge), 0), size) for edge in (x - reach, x + reach + 1))
-        top, bottom = (min(max(int(edge), 0), size) for edge in (y - reach, y + reach + 1))
+        left, right = (min(max(int(edge), 0), frame[1]) for edge in (x - reach, x + reach + 1))
+        top, bottom = (min(max(int(edge), 0), frame[0]) for edge in (y - reach, y + reach + 1))
         self.rows, self.columns = slice(top, bottom), slice(left, right)
         self.fine_rows = slice(top * OVERSAMPLE, bottom * OVERSAMPLE)
         self.fine_columns = slice(left * OVERSAMPLE, right * OVERSAMPLE)
@@ -176,12 +187,12 @@ class _Stamp:
         ]
         if self.fine.size:
             cv2.fillPoly(self.fine, contours, OVERSAMPLE**2)
-        self.covered = _shrink(self.fine) >= OVERSAMPLE**2 // 2
+        self.covered = shrink(self.fine) >= OVERSAMPLE**2 // 2
         area = sum(cv2.contourArea(c, oriented=True) for c in contours)
         self.whole_pixels = abs(area) / OVERSAMPLE**2
 
 
-def _shrink(fine: np.ndarray) -> np.ndarray:
+def shrink(fine: np.ndarray) -> np.ndarray:
     """Average blocks of pixels: (4h, 4w) or (4h, 4w, 3) to (h, w) or (h, w, 3), exactly, as 16 is a power of two."""
     if not fine.size:
         return fine
@@ -229,15 +240,15 @@ def _rotate(points: np.ndarray, angle: float) -> np.ndarray:
     return points @ np.array([[cos, sin], [-sin, cos]])
 
 
-def _tilt(dice: Dice) -> float:
+def tilt(dice: Dice) -> float:
     return dice.uniform(-MAX_TILT, MAX_TILT)
 
 
-def _ink(dice: Dice) -> np.ndarray:
-    return _rgb(dice.choice(_INKS)) * dice.uniform(0.85, 1.05)
+def any_ink(dice: Dice) -> np.ndarray:
+    return rgb(dice.choice(_INKS)) * dice.uniform(0.85, 1.05)
 
 
-def _rgb(code: str) -> np.ndarray:
+def rgb(code: str) -> np.ndarray:
     return np.array([int(code[i : i + 2], 16) for i in (1, 3, 5)], np.float64)
 
 
@@ -253,28 +264,31 @@ def _light(dice: Dice, height: int, width: int, scale: int) -> np.ndarray:
     return np.where(along / (scale * dice.uniform(0.02, 0.05)) % 1 < 0.5, 0.8, 1.08)
 
 
-def _ground(dice: Dice, size: int) -> np.ndarray:
-    """A textured background (size, size, 3): two colours mixed by cloudy noise, sometimes with stripes or tiles."""
-    mix = np.zeros((size, size))
-    for cells, weight in ((3, 0.55), (9, 0.25), (size // 4, 0.2)):
-        mix += weight * _noise(dice, cells, size)
-    first, second = _rgb(dice.choice(_GROUNDS)), _rgb(dice.choice(_GROUNDS))
+def ground(dice: Dice, height: int, width: int) -> np.ndarray:
+    """A textured background (height, width, 3): two colours mixed by cloudy noise, sometimes with stripes or tiles."""
+    mix = np.zeros((height, width))
+    for cells, weight in ((3, 0.55), (9, 0.25), (height // 4, 0.2)):
+        mix += weight * _noise(dice, cells, height, width)
+    first, second = rgb(dice.choice(_GROUNDS)), rgb(dice.choice(_GROUNDS))
     image = first + (second - first) * mix[..., None]
-    rows, columns = np.mgrid[:size, :size]
-    angle, period = dice.uniform(0, math.pi), size * dice.uniform(0.04, 0.12)
+    rows, columns = np.mgrid[:height, :width]
+    angle, period = dice.uniform(0, math.pi), height * dice.uniform(0.04, 0.12)
     along = (columns * math.cos(angle) + rows * math.sin(angle)) / period % 1 < 0.5
     across = (rows * math.cos(angle) - columns * math.sin(angle)) / period % 1 < 0.5
     pattern = dice.choice((np.zeros_like(along), along, along ^ across))
     image = image * np.where(pattern, dice.uniform(0.82, 0.92), 1.0)[..., None]
-    image *= 0.94 + 0.12 * dice.rng.random((size, size, 1))
+    image *= 0.94 + 0.12 * dice.rng.random((height, width, 1))
     return np.rint(np.clip(image, 0, 255)).astype(np.uint8)
 
 
-def _noise(dice: Dice, cells: int, size: int) -> np.ndarray:
-    """Smooth noise from 0 to 1: random values on a grid of `cells` by `cells`, interpolated to (size, size)."""
+def _noise(dice: Dice, cells: int, height: int, width: int) -> np.ndarray:
+    """Smooth noise from 0 to 1: random values on a grid of `cells` by `cells`, interpolated to (height, width)."""
     grid = dice.rng.random((cells + 1, cells + 1))
-    position = np.arange(size) * (cells / size)
-    low = position.astype(int)
-    part = position - low
-    rows = grid[low] * (1 - part)[:, None] + grid[low + 1] * part[:, None]
-    return rows[:, low] * (1 - part) + rows[:, low + 1] * part
+
+    def weights(length: int) -> tuple[np.ndarray, np.ndarray]:
+        position = np.arange(length) * (cells / length)
+        return position.astype(int), position - position.astype(int)
+
+    (row, row_part), (column, column_part) = weights(height), weights(width)
+    rows = grid[row] * (1 - row_part)[:, None] + grid[row + 1] * row_part[:, None]
+    return rows[:, column] * (1 - column_part) + rows[:, column + 1] * column_part

@@ -4,21 +4,21 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
+from xvit_det.datasets.shapes.context import CONTEXT_CLASSES, draw_context_scene
 from xvit_det.datasets.shapes.drawing import CLASSES, Dice, Scene, draw_scene
 from xvit_det.errors import InputError
 
 SPLITS = ('train', 'val')
 _STAMP = 'shapes.json'
 _LABEL_MAPS = 'semantic'
-_CATEGORIES = [{'id': i, 'name': name, 'supercategory': 'shape'} for i, name in enumerate(CLASSES, start=1)]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,11 @@ class ShapesSpec:
     seed: int = 0
     version: int = 2
 
+    classes: ClassVar[tuple[str, ...]] = CLASSES
+    least_size: ClassVar[int] = 64
+
     def __post_init__(self) -> None:
-        for name, least in (('num_train', 1), ('num_val', 1), ('size', 64), ('seed', 0)):
+        for name, least in (('num_train', 1), ('num_val', 1), ('size', self.least_size), ('seed', 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise InputError(f'Shapes: {name} must be a whole number of at least {least}, not {value!r}.')
@@ -52,6 +55,34 @@ class ShapesSpec:
     def folder_name(self) -> str:
         """A name that differs for every specification, such as ``v1_400+100_192px_seed0``."""
         return f'v{self.version}_{self.num_train}+{self.num_val}_{self.size}px_seed{self.seed}'
+
+    def draw(self, split: str, image_id: int) -> Scene:
+        """The scene of an image. It depends on its own number only: asking for more images keeps the first ones."""
+        return self.draw_scene(Dice(self.seed, SPLITS.index(split), image_id), self.size)
+
+    @staticmethod
+    def draw_scene(dice: Dice, size: int) -> Scene:
+        """Draw one of these scenes."""
+        return draw_scene(dice, size)
+
+
+@dataclass(frozen=True)
+class ContextSpec(ShapesSpec):
+    """:class:`ShapesSpec` for scenes in context, see :func:`draw_context_scene`; ``size`` is their height."""
+
+    size: int = 128
+    version: int = 1
+    scenes: str = 'context'
+    classes: ClassVar[tuple[str, ...]] = CONTEXT_CLASSES
+    least_size: ClassVar[int] = 128
+
+    @property
+    def folder_name(self) -> str:
+        return f'context_{super().folder_name}'
+
+    @staticmethod
+    def draw_scene(dice: Dice, size: int) -> Scene:
+        return draw_context_scene(dice, size)
 
 
 def annotation_file(split: str) -> str:
@@ -165,15 +196,19 @@ def _write(folder: Path, spec: ShapesSpec) -> None:
             'licenses': [],
             'images': [],
             'annotations': [],
-            'categories': _CATEGORIES,
+            'categories': [
+                {'id': i, 'name': name, 'supercategory': 'shape'} for i, name in enumerate(spec.classes, start=1)
+            ],
         }
         for image_id, name, scene in _scenes(split, spec):
             _write_image(folder / image_folder(split) / name, scene.image[..., ::-1])
-            _write_image(folder / label_folder(split) / name, label_map(scene))
-            coco['images'].append({'id': image_id, 'file_name': name, 'width': spec.size, 'height': spec.size})
+            _write_image(folder / label_folder(split) / name, label_map(scene, spec.classes))
+            coco['images'].append(
+                {'id': image_id, 'file_name': name, 'width': scene.owner.shape[1], 'height': scene.owner.shape[0]}
+            )
             for index, shape in enumerate(scene.shapes, start=1):
                 annotation = {'id': len(coco['annotations']) + 1, 'image_id': image_id}
-                annotation |= _annotate(scene.owner == index, shape.kind, shape.crowd)
+                annotation |= _annotate(scene.owner == index, spec.classes.index(shape.kind) + 1, shape.crowd)
                 coco['annotations'].append(annotation)
         (folder / annotation_file(split)).write_text(json.dumps(coco, separators=(',', ':')))
     (folder / _STAMP).write_text(json.dumps(asdict(spec)))
@@ -184,15 +219,14 @@ def _write_label_maps(folder: Path, spec: ShapesSpec) -> None:
         maps = folder / Path(label_folder(split)).name
         maps.mkdir()
         for _, name, scene in _scenes(split, spec):
-            _write_image(maps / name, label_map(scene))
+            _write_image(maps / name, label_map(scene, spec.classes))
 
 
 def _scenes(split: str, spec: ShapesSpec) -> Iterator[tuple[int, str, Scene]]:
     """Number, file name and drawing of each scene of a split."""
     count = spec.num_train if split == 'train' else spec.num_val
     for image_id in range(1, count + 1):
-        # A scene depends on its own number only: asking for more images keeps the first ones.
-        yield image_id, f'{image_id:012d}.png', draw_scene(Dice(spec.seed, SPLITS.index(split), image_id), spec.size)
+        yield image_id, f'{image_id:012d}.png', spec.draw(split, image_id)
 
 
 def _write_image(path: Path, pixels: np.ndarray) -> None:
@@ -200,21 +234,17 @@ def _write_image(path: Path, pixels: np.ndarray) -> None:
         raise OSError(f'Could not write the image {path}.')
 
 
-def label_map(scene: Scene) -> np.ndarray:
-    """The category of each pixel's visible shape as (S, S) uint8, 0 for the background."""
-    categories = np.array([0, *(_category(shape.kind) for shape in scene.shapes)], np.uint8)
+def label_map(scene: Scene, classes: Sequence[str] = CLASSES) -> np.ndarray:
+    """The category of each pixel's visible shape as (H, W) uint8, 0 for the background."""
+    categories = np.array([0, *(classes.index(shape.kind) + 1 for shape in scene.shapes)], np.uint8)
     return categories[scene.owner]
 
 
-def _category(kind: str) -> int:
-    return CLASSES.index(kind) + 1
-
-
-def _annotate(mask: np.ndarray, kind: str, crowd: bool) -> dict:
+def _annotate(mask: np.ndarray, category: int, crowd: bool) -> dict:
     """COCO's fields for one visible mask (H, W)."""
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     return {
-        'category_id': _category(kind),
+        'category_id': category,
         'bbox': [x, y, width, height],
         'area': int(mask.sum()),
         'iscrowd': int(crowd),

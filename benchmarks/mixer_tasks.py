@@ -27,8 +27,7 @@ class LookUp:
     """
 
     scored = (0, 1)
-    class_weights = None
-    steps, batch_size, lr, every, level, stops = 1000, 32, 1e-3, 50, 0.99, True
+    steps, batch_size, lr, every, level, stops = 600, 32, 1e-3, 50, 0.99, True
     tokens, colours, dims, depth = 144, 6, 96, 4
 
     def __init__(self, data_root: Path, data: Path) -> None:
@@ -71,14 +70,13 @@ class TokenClassifier(nn.Module):
 
 
 class Context:
-    """Shapes in context as a label map at stride 16: has a shape the colour of the key at the image's other end?
+    """Shapes in context as a label map at stride 16: is the key at the image's other end a sun or a moon?
 
-    The body is X-ViT's, as in the demo. The background is learned, but not scored.
+    The body is X-ViT's, as in the demo. Background, sun and moon are learned, but not scored.
     """
 
-    scored = (1, 2)
-    class_weights = torch.tensor([0.05, 1.0, 1.0])
-    steps, batch_size, lr, every, level, stops = 400, 16, 1e-3, 25, 0.95, True
+    scored = (3, 4)  # day, night
+    steps, batch_size, lr, every, level, stops = 300, 8, 5e-4, 25, 0.95, True
 
     def __init__(self, data_root: Path, data: Path) -> None:
         spec = ContextSpec(num_train=1500, num_val=150)
@@ -95,7 +93,7 @@ class Context:
             yield _normalize(self.images[chosen]).flip(flipped), self.labels[chosen].flip(flipped)
 
     def model(self, mixer: dict[str, Any]) -> nn.Module:
-        return Mapper(XViT(arch=_body(), mixer=mixer, out_type='featmap'), classes=3)
+        return Mapper(XViT(arch=_body(), mixer=mixer, out_type='featmap'), classes=5)
 
 
 class Mapper(nn.Module):
@@ -118,7 +116,7 @@ def _read_maps(folder: Path, split: str) -> Batch:
     for path in sorted((folder / image_folder(split)).iterdir()):
         images.append(torch.from_numpy(cv2.imread(str(path))).permute(2, 0, 1))
         pixels = torch.from_numpy(cv2.imread(str(folder / label_folder(split) / path.name), cv2.IMREAD_GRAYSCALE))
-        shares = F.avg_pool2d(F.one_hot(pixels.long(), 3).permute(2, 0, 1).float(), 16)  # (3, H, W) -> (3, h, w)
+        shares = F.avg_pool2d(F.one_hot(pixels.long(), 5).permute(2, 0, 1).float(), 16)  # (5, H, W) -> (5, h, w)
         labels.append(shares.argmax(0))
     return torch.stack(images), torch.stack(labels)
 
@@ -127,7 +125,6 @@ class Cifar:
     """A part of CIFAR-10, flipped and shifted, as 64 tokens; the bodies are those of subclasses."""
 
     scored = tuple(range(10))
-    class_weights = None
     steps, batch_size, lr, every, level, stops = 500, 40, 1e-3, 50, 0.4, False
     train_images, test_images = 2000, 1000
 

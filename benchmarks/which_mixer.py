@@ -42,12 +42,14 @@ class Variant:
     Args:
         mixer: Name and options.
         prepare: Changes the model before it trains.
+        lr: Learning rate, as a multiple of the task's.
         gamma_lr: Learning rate of XNorm's gammas, as a multiple of the others'.
         warmup: Steps in which the learning rate rises.
     """
 
     mixer: dict[str, Any]
     prepare: Callable[[nn.Module], object] = lambda model: None
+    lr: float = 1.0
     gamma_lr: float = 1.0
     warmup: int = 0
 
@@ -72,20 +74,13 @@ MIXERS = {
 }
 
 
-def scale_qkv(factor: float) -> Callable[[nn.Module], None]:
+def scaled(part: str, factor: float) -> Callable[[nn.Module], None]:
+    """Multiplies a projection of all mixers, ``'qkv'`` or ``'proj'``, at the start."""
+
     @torch.no_grad()
     def prepare(model: nn.Module) -> None:
         for mixer in mixers_of(model):
-            mixer.qkv.weight *= factor
-
-    return prepare
-
-
-def scale_proj(factor: float) -> Callable[[nn.Module], None]:
-    @torch.no_grad()
-    def prepare(model: nn.Module) -> None:
-        for mixer in mixers_of(model):
-            mixer.proj.weight *= factor
+            mixer.get_submodule(part).weight *= factor
 
     return prepare
 
@@ -99,24 +94,33 @@ def small_start(model: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-# What might make XNorm learn faster: `--mixers` takes these names, too.
-XNORM = {
-    'gamma_3': Variant(xnorm(gamma=3.0)),
-    'gamma_10': Variant(xnorm(gamma=10.0)),
-    'gamma_none': Variant(xnorm(gamma=None)),
-    'gamma_lr_10': Variant(xnorm(), gamma_lr=10.0),
-    'kv_axis_-1': Variant(xnorm(kv_axis=-1)),
-    'heads_1': Variant(xnorm(num_heads=1)),
-    'heads_2': Variant(xnorm(num_heads=2)),
-    'heads_8': Variant(xnorm(num_heads=8)),
-    'heads_12': Variant(xnorm(num_heads=12)),
-    'wide': Variant(xnorm(attn_dims=192)),
-    'warmup_100': Variant(xnorm(), warmup=100),
-    'qkv_x3': Variant(xnorm(), scale_qkv(3)),
-    'qkv_x0.33': Variant(xnorm(), scale_qkv(1 / 3)),
-    'init_0.02': Variant(xnorm(), small_start),
-    'proj_x0.1': Variant(xnorm(), scale_proj(0.1)),
-    'proj_x3': Variant(xnorm(), scale_proj(3)),
+# What might make XNorm learn faster or slower: `--mixers` takes these names, too.
+STUDY = {
+    'xnorm_gamma_3': Variant(xnorm(gamma=3.0)),
+    'xnorm_gamma_10': Variant(xnorm(gamma=10.0)),
+    'xnorm_gamma_none': Variant(xnorm(gamma=None)),
+    'xnorm_gamma_lr_10': Variant(xnorm(), gamma_lr=10.0),
+    'xnorm_kv_axis_-1': Variant(xnorm(kv_axis=-1)),
+    'xnorm_heads_1': Variant(xnorm(num_heads=1)),
+    'xnorm_heads_2': Variant(xnorm(num_heads=2)),
+    'xnorm_heads_8': Variant(xnorm(num_heads=8)),
+    'xnorm_heads_12': Variant(xnorm(num_heads=12)),
+    'xnorm_wide': Variant(xnorm(attn_dims=192)),
+    'xnorm_warmup_100': Variant(xnorm(), warmup=100),
+    'xnorm_qkv_x3': Variant(xnorm(), scaled('qkv', 3)),
+    'xnorm_qkv_x0.33': Variant(xnorm(), scaled('qkv', 1 / 3)),
+    'xnorm_proj_x3': Variant(xnorm(), scaled('proj', 3)),
+    'xnorm_proj_x0.1': Variant(xnorm(), scaled('proj', 0.1)),
+    'xnorm_start_0.02': Variant(xnorm(), small_start),
+    'softmax_start_0.02': Variant(dict(type='softmax'), small_start),
+    'xca_start_0.02': Variant(dict(type='xca'), small_start),
+    'xnorm_lr_x0.3': Variant(xnorm(), lr=0.3),
+    'xnorm_lr_x2': Variant(xnorm(), lr=2.0),
+    'xnorm_lr_x4': Variant(xnorm(), lr=4.0),
+    'xnorm_lr_x4_warmup_100': Variant(xnorm(), lr=4.0, warmup=100),
+    'softmax_lr_x0.3': Variant(dict(type='softmax'), lr=0.3),
+    'softmax_lr_x2': Variant(dict(type='softmax'), lr=2.0),
+    'softmax_lr_x4': Variant(dict(type='softmax'), lr=4.0),
 }
 
 
@@ -127,15 +131,16 @@ def train(task: Any, variant: Variant, seed: int) -> dict[str, Any]:
     variant.prepare(model)
     gammas = [p for name, p in model.named_parameters() if 'gamma_' in name]
     others = [p for name, p in model.named_parameters() if 'gamma_' not in name]
-    groups = [dict(params=others), dict(params=gammas, lr=variant.gamma_lr * task.lr)]
-    optimizer = torch.optim.AdamW(groups, lr=task.lr)
+    lr = variant.lr * task.lr
+    groups = [dict(params=others), dict(params=gammas, lr=variant.gamma_lr * lr)]
+    optimizer = torch.optim.AdamW(groups, lr=lr)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / (variant.warmup + 1)))
     curve: list[tuple[int, float]] = []
     reached = None
     for number, batch in zip(range(1, task.steps + 1), task.batches(seed), strict=False):
         model.train()
         optimizer.zero_grad()
-        step(model, task, batch)
+        step(model, batch)
         optimizer.step()
         scheduler.step()
         if number % task.every == 0:
@@ -151,11 +156,11 @@ def train(task: Any, variant: Variant, seed: int) -> dict[str, Any]:
     return results | dict(curve=curve)
 
 
-def loss_of(model: nn.Module, task: Any, batch: Batch) -> Tensor:
+def loss_of(model: nn.Module, batch: Batch) -> Tensor:
     inputs, labels = batch
     with torch.autocast('cpu', torch.bfloat16):
         logits = model(inputs)
-    return F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), task.class_weights, ignore_index=IGNORED)
+    return F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
 
 
 @torch.no_grad()
@@ -212,7 +217,7 @@ def measure_costs(name: str, task: Any, data: tuple[Path, Path], record: Record,
         with suppress(InputError):  # said when it is trained
             models[mixer] = task.model(variant.mixer).train()
     batch = next(task.batches(0))
-    seconds = interleave({key: partial(step, model, task, batch) for key, model in models.items()}, repeats, name)
+    seconds = interleave({key: partial(step, model, batch) for key, model in models.items()}, repeats, name)
     for mixer, times in seconds.items():
         record.add(
             dict(task=name, mixer=mixer, seed=None),
@@ -222,8 +227,8 @@ def measure_costs(name: str, task: Any, data: tuple[Path, Path], record: Record,
         )
 
 
-def step(model: nn.Module, task: Any, batch: Batch) -> None:
-    loss_of(model, task, batch).backward()
+def step(model: nn.Module, batch: Batch) -> None:
+    loss_of(model, batch).backward()
 
 
 def peak_memory(name: str, mixer: str, *data: Path) -> int:
@@ -231,8 +236,8 @@ def peak_memory(name: str, mixer: str, *data: Path) -> int:
     torch.set_num_threads(1)
     task = TASKS[name](*data)
     model, batch = task.model(MIXERS[mixer].mixer).train(), next(task.batches(0))
-    step(model, task, batch)  # the first call loads code
-    return peak_bytes(partial(step, model, task, batch))
+    step(model, batch)  # the first call loads code
+    return peak_bytes(partial(step, model, batch))
 
 
 def parse_args() -> argparse.Namespace:
@@ -240,7 +245,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data-root', type=Path, required=True, help='folder that holds cifar-10-batches-py')
     parser.add_argument('--shapes', type=Path, default=Path('data'), help='where scenes are drawn (%(default)s)')
     parser.add_argument('--tasks', nargs='+', choices=TASKS, default=list(TASKS))
-    choices = [*MIXERS, *XNORM]
+    choices = [*MIXERS, *STUDY]
     parser.add_argument(
         '--mixers', nargs='+', choices=choices, default=list(MIXERS), metavar='MIXER', help=', '.join(choices)
     )
@@ -265,7 +270,7 @@ def main() -> None:
             if Record(header, args.json, resume=True).find(keys):
                 continue
             try:
-                results = train(task, (MIXERS | XNORM)[mixer], seed)
+                results = train(task, (MIXERS | STUDY)[mixer], seed)
             except InputError as error:  # Linformer and MLP in a body that takes images of any size
                 results = dict(reason=str(error))
             Record(header, args.json, resume=True).add(keys, **results)  # read again: others add to it

@@ -255,6 +255,30 @@ def learn_cifar10() -> str:
     return table(['', *(f'epoch {epoch}' for epoch in epochs), 'CPU minutes', 'the paper, 50,000 images'], lines)
 
 
+STUDIED = ('xnorm', 'softmax')  # and what the record has beside the mixers of the first tables
+
+
+def which_mixer(task: str, study: bool = False) -> str:
+    """What each mixer, or each variant, reaches on one task, with and without its output."""
+    rows = [row for row in record('which_mixer')['rows'] if row['task'] == task]
+    costs = {row['mixer']: row for row in rows if row['seed'] is None}
+    trained = [row for row in rows if row['seed'] is not None]
+    found = dict.fromkeys(row['mixer'] for row in trained if 'score' in row)
+    shown = [name for name in found if (name not in costs or name in STUDIED if study else name in costs)]
+    lines = []
+    for name in shown:
+        runs = [row for row in trained if row['mixer'] == name and 'score' in row]
+        steps = [row['steps_to_level'] for row in runs]
+        scores = [' to '.join(dict.fromkeys(f'{100 * edge(row[key] for row in runs):.1f}' for edge in (min, max)))
+                  for key in ('score', 'zeroed', 'averaged')]  # fmt: skip
+        cells = [len(runs), scores[0], ', '.join('–' if step is None else str(step) for step in steps), *scores[1:]]
+        if not study:
+            cells += [f'{costs[name]["time_of_none"]:.2f}', costs[name]['peak_mib']]
+        lines.append((f'`{name}`', *cells))
+    titles = ['mixer', 'seeds', 'score', 'steps to the level', 'zeroed', 'averaged']
+    return table(titles + ([] if study else ['time of a step', 'MiB']), lines)
+
+
 def stock_mmdet() -> str:
     """MMDetection's configs with our backbone."""
     rows = [row for row in record('stock_mmdet')['rows'] if 'left_out' not in row]
@@ -280,7 +304,7 @@ def stock_mmdet_left_out() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     'xvit': xvit,
     'xvit_configs': lambda: configs(
-        '*xvit_*', lambda name: name != 'mask_rcnn_xvit_shapes' and config(name).default_scope != 'mmseg'
+        '*xvit_*', lambda name: name not in NOT_LISTED and config(name).default_scope != 'mmseg'
     ),
     'segmentation': segmentation,
     'mmengine_macs': mmengine_macs,
@@ -298,6 +322,13 @@ TABLES: dict[str, Callable[[], str]] = {
     'mixers': mixers,
     'training_memory': training_memory,
     'learn_cifar10': learn_cifar10,
+    'which_mixer_look_up': lambda: which_mixer('look-up'),
+    'which_mixer_context': lambda: which_mixer('context'),
+    'which_mixer_cifar_vix': lambda: which_mixer('cifar_vix'),
+    'which_mixer_cifar_xvit': lambda: which_mixer('cifar_xvit'),
+    'which_mixer_cifar_xvit_no_local': lambda: which_mixer('cifar_xvit_no_local'),
+    'xnorm_look_up': lambda: which_mixer('look-up', study=True),
+    'xnorm_context': lambda: which_mixer('context', study=True),
     'stock_mmdet': stock_mmdet,
     'stock_mmdet_left_out': stock_mmdet_left_out,
 }

@@ -1,4 +1,4 @@
-"""Mask R-CNN with a small X-ViT on the drawn Shapes: what `make demo` trains, in minutes on two CPU cores.
+"""Mask R-CNN with a small X-ViT on the drawn Shapes: what `xvit-det demo --task detection` trains.
 
 The detector is mmdet's own, with narrower layers and fewer anchors, proposals and samples than COCO needs.
 """

@@ -39,7 +39,7 @@ COLLECTIONS = {
 }
 NOT_LISTED = (
     *('mask_rcnn_xvit_s_custom', 'semantic_fpn_xvit_s_custom'),  # for your own data
-    *('mask_rcnn_xvit_shapes', 'semantic_fpn_xvit_shapes'),  # for drawn data
+    *('mask_rcnn_xvit_context', 'mask_rcnn_xvit_shapes', 'semantic_fpn_xvit_shapes'),  # for drawn data
 )
 # Its total depends on the OpenMMLab family: OneDL and OpenMMLab build different DINOs.
 WITHOUT_TOTAL = ('dino_xvit_s_12e',)

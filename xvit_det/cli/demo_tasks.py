@@ -28,8 +28,8 @@ class Task:
         scores: Key in the figures and printed name of each score that is followed while training.
         ensure: Makes sure that a folder holds the scenes of a specification, with what this task reads.
         figures: From the metrics of an evaluation to all figures, from 0 to 1.
-        spec: Which scenes.
         draw: Draws a dataset's annotations and the results of the model for its first images.
+        spec: Which scenes.
     """
 
     config: str
@@ -101,26 +101,17 @@ def _draw_image(axes: Axes, image: np.ndarray) -> None:
     axes.imshow(image)
 
 
+_DETECTION: dict[str, Any] = dict(
+    model='Mask R-CNN',
+    measure='COCO mAP',
+    scores={'bbox_mAP': 'box mAP', 'segm_mAP': 'mask mAP'},
+    ensure=ensure_shapes,
+    figures=_coco_figures,
+    draw=_draw_detections,
+)
 TASKS = {
-    'detection': Task(
-        config='mask_rcnn_xvit_shapes',
-        model='Mask R-CNN',
-        measure='COCO mAP',
-        scores={'bbox_mAP': 'box mAP', 'segm_mAP': 'mask mAP'},
-        ensure=ensure_shapes,
-        figures=_coco_figures,
-        draw=_draw_detections,
-    ),
-    'context': Task(
-        config='mask_rcnn_xvit_context',
-        model='Mask R-CNN',
-        measure='COCO mAP',
-        scores={'bbox_mAP': 'box mAP', 'segm_mAP': 'mask mAP'},
-        ensure=ensure_shapes,
-        figures=_coco_figures,
-        draw=_draw_detections,
-        spec=ContextSpec,
-    ),
+    'context': Task(config='mask_rcnn_xvit_context', spec=ContextSpec, **_DETECTION),
+    'detection': Task(config='mask_rcnn_xvit_shapes', **_DETECTION),
     'segmentation': Task(
         config='semantic_fpn_xvit_shapes',
         model='Semantic FPN',

@@ -67,7 +67,7 @@ class ShapesDataset(CocoDataset):
 
 @DATASETS.register_module()
 class ContextShapesDataset(ShapesDataset):
-    """Drawn scenes in which shapes are named by comparing their colour with a key's at the other end of the image.
+    """Drawn scenes with a sun or a moon at one end, and shapes at the other that it makes ``day`` or ``night``.
 
     Arguments are those of :class:`ShapesDataset`; ``size`` is the height of an image, by default 128, which is a third
     of its width.

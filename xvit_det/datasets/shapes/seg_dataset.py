@@ -67,7 +67,7 @@ class ShapesSegDataset(BaseSegDataset):
 
 @DATASETS.register_module()
 class ContextShapesSegDataset(ShapesSegDataset):
-    """The scenes of ``ContextShapesDataset`` with a class for each pixel: 0 for background and key, 1 same, 2 other.
+    """The scenes of ``ContextShapesDataset`` with a class for each pixel: background, sun, moon, day, night.
 
     Arguments are those of :class:`ShapesSegDataset`; ``size`` is the height of an image, by default 128.
     """

@@ -1,13 +1,10 @@
-"""Draw the learning curves that `which_mixer.py` recorded: `python benchmarks/mixer_plots.py RECORD.json`."""
+"""The learning curves that `which_mixer.py` records, as a figure."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-
-from xvit_det.benchmark.record import read
 
 STYLES = {  # mixers of one family have one colour
     'none': ('#999999', ':'),
@@ -58,8 +55,3 @@ def draw(path: Path, rows: Sequence[dict]) -> None:
     handles = {h.get_label(): h for axes in figure.axes for h in axes.get_lines()}
     figure.legend(handles=list(handles.values()), loc='outside right center', frameon=False)
     figure.savefig(path)
-
-
-if __name__ == '__main__':
-    record = Path(sys.argv[1])
-    draw(record.with_suffix('.png'), read(record)['rows'])

@@ -77,9 +77,10 @@ class Context:
 
     scored = (3, 4)  # day, night
     steps, batch_size, lr, every, level, stops = 300, 8, 5e-4, 25, 0.95, True
+    scenes = 1500, 150  # to train on, to score
 
     def __init__(self, data_root: Path, data: Path) -> None:
-        spec = ContextSpec(num_train=1500, num_val=150)
+        spec = ContextSpec(*self.scenes)
         folder = ensure_shapes(data / spec.folder_name, spec)
         self.images, self.labels = _read_maps(folder, 'train')
         images, labels = _read_maps(folder, 'val')

@@ -15,6 +15,7 @@ The score is the mean recall over the classes that matter: of C such classes, gu
 import argparse
 import itertools
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mixer_tasks import IGNORED, TASKS, Batch
 from torch import Tensor, nn
 
 from xvit_det.benchmark.memory import MIB, peak_bytes, run_apart
@@ -32,7 +32,12 @@ from xvit_det.benchmark.record import Record, make_header
 from xvit_det.benchmark.timing import interleave, median_ratio
 from xvit_det.cli.common import command
 from xvit_det.errors import InputError
-from xvit_det.mixers import TokenMixer
+from xvit_det.mixers import IdentityMixer, TokenMixer
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from mixer_plots import draw  # noqa: E402
+from mixer_tasks import IGNORED, TASKS, Batch  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -178,7 +183,9 @@ def score(model: nn.Module, task: Any) -> float:
 
 
 def mixers_of(model: nn.Module) -> list[TokenMixer]:
-    return [module for module in model.modules() if isinstance(module, TokenMixer)]
+    """All that mixes tokens; identities do not."""
+    mixers = [module for module in model.modules() if isinstance(module, TokenMixer)]
+    return [mixer for mixer in mixers if not isinstance(mixer, IdentityMixer)]
 
 
 @contextmanager
@@ -275,6 +282,8 @@ def main() -> None:
                 results = dict(reason=str(error))
             Record(header, args.json, resume=True).add(keys, **results)  # read again: others add to it
             print(keys | {key: value for key, value in results.items() if key != 'curve'}, flush=True)
+    if args.json:
+        draw(args.json.with_suffix('.png'), Record(header, args.json, resume=True).rows)
 
 
 if __name__ == '__main__':

@@ -71,3 +71,25 @@ def test_without_local_interaction_and_mixer_tokens_do_not_meet():
     backbone(images)[-1][..., 0, 0].sum().backward()
     assert images.grad[..., :16, :16].abs().sum() > 0
     assert images.grad[..., 32:, :].abs().sum() == 0 and images.grad[..., 32:].abs().sum() == 0
+
+
+class FewScenes(mixer_tasks.Context):
+    steps, level, scenes = 150, 0.9, (160, 24)
+
+
+@pytest.fixture(scope='module')
+def few_scenes(tmp_path_factory):
+    torch.set_num_threads(1)
+    return FewScenes(Path(), tmp_path_factory.mktemp('scenes'))
+
+
+def test_shapes_in_context_are_named_by_attention(few_scenes):
+    """The demo's task: whoever breaks attention, or draws scenes that do not need it, sees it here."""
+    results = which_mixer.train(few_scenes, which_mixer.MIXERS['xnorm'], seed=0)
+    assert results['score'] > 0.85
+    assert results['zeroed'] < 0.65 and results['averaged'] < 0.65
+
+
+def test_shapes_in_context_cannot_be_named_without_attention(few_scenes):
+    results = which_mixer.train(few_scenes, which_mixer.MIXERS['none'], seed=0)
+    assert results['score'] < 0.65 and results['steps_to_level'] is None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from pycocotools.coco import COCO
 
+import xvit_det.datasets.shapes.dataset  # noqa: F401  (registers it)
+import xvit_det.datasets.shapes.seg_dataset  # noqa: F401
 from xvit_det import InputError
 from xvit_det.cli.shapes import main
 from xvit_det.config.load import load_config
@@ -112,6 +115,13 @@ def test_label_maps_name_the_visible_shapes(folder):
     for index, shape in enumerate(scene.shapes, start=1):
         assert (drawn[scene.owner == index] == CONTEXT_CLASSES.index(shape.kind) + 1).all()
     assert (drawn[scene.owner == 0] == 0).all()
+
+
+def test_seg_dataset_reads_the_same_folder(folder):
+    config = dict(type='ContextShapesSegDataset', split='val', data_root=str(folder), num_train=4, num_val=3, seed=5)
+    dataset = DATASETS.build(config | dict(pipeline=[]))
+    assert len(dataset) == 3 and dataset.metainfo['classes'] == ('background', 'sun', 'moon', 'day', 'night')
+    assert all(Path(dataset.get_data_info(index)['seg_map_path']).is_file() for index in range(3))
 
 
 def test_plain_shapes_are_not_mistaken_for_scenes_in_context(tmp_path):

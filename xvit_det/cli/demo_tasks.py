@@ -73,7 +73,8 @@ def _draw_detections(path: Path, dataset: BaseDataset, results: Sequence[Any]) -
         meta = dict(classes=dataset.metainfo['classes'], palette=dataset.metainfo['palette'])
         draw = partial(draw_instances, image=_image(result), **meta)
         scenes.append({'annotated': partial(draw, instances=truth), 'predicted': partial(draw, instances=prediction)})
-    draw_grid(path, scenes)
+    height, width = results[0].ori_shape
+    draw_grid(path, scenes, aspect=width / height)
 
 
 def _draw_segmentations(path: Path, dataset: BaseDataset, results: Sequence[Any]) -> None:

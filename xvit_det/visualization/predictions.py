@@ -37,6 +37,7 @@ def draw_grid(
     scenes: Sequence[Mapping[str, Callable[[Axes], None]]],
     legend: Mapping[str, tuple[int, int, int]] | None = None,
     columns: int = 2,
+    aspect: float = 1.0,
 ) -> None:
     """Save a grid of scenes, each of which is several panels side by side.
 
@@ -45,9 +46,11 @@ def draw_grid(
         scenes: For each scene its panels: the title and what draws it. All have equally many.
         legend: Names and RGB colours from 0 to 255 that are explained below the grid.
         columns: Scenes in a row.
+        aspect: Width of an image divided by its height.
     """
     rows, panels = -(-len(scenes) // columns), len(scenes[0])
-    figure = Figure(figsize=(2.6 * panels * columns, 2.75 * rows), layout='constrained')
+    width = 2.6 * aspect**0.3  # inches of a panel: wide images get somewhat more, and less height
+    figure = Figure(figsize=(width * panels * columns, (width / aspect + 0.15) * rows), layout='constrained')
     grid = figure.subplots(rows, panels * columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()

@@ -32,6 +32,8 @@ def draw(path: Path, rows: Sequence[dict]) -> None:
     """Save one panel for each task: the mean over seeds of each mixer's score, and its range, by training steps."""
     rows = [row for row in rows if row.get('curve') and row['mixer'] in STYLES]
     tasks = [task for task in TITLES if any(row['task'] == task for row in rows)]
+    if not tasks:
+        return
     columns = min(3, len(tasks))
     lines = -(-len(tasks) // columns)
     figure = Figure(figsize=(4.8 * columns, 3.6 * lines), layout='constrained', dpi=100)

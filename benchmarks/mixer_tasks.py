@@ -72,7 +72,7 @@ class TokenClassifier(nn.Module):
 class Context:
     """Shapes in context as a label map at stride 16: is the key at the image's other end a sun or a moon?
 
-    The body is X-ViT's, as in the demo. Background, sun and moon are learned, but not scored.
+    The body is X-ViT's. Background, sun and moon are learned, but not scored.
     """
 
     scored = (3, 4)  # day, night
@@ -191,7 +191,7 @@ class Classifier(nn.Module):
 
 
 def _body() -> dict[str, Any]:
-    """The demo's X-ViT."""
+    """The demo's X-ViT, with attention as wide as the tokens."""
     return dict(embed_dims=128, depth=4, attn_dims=128, num_heads=4, mlp_ratio=4, num_class_layers=0, layer_scale=1.0)
 
 

@@ -39,6 +39,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mixer_plots import draw  # noqa: E402
 from mixer_tasks import IGNORED, TASKS, Batch  # noqa: E402
 
+REPEATS = 11  # timed turns
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -96,7 +98,8 @@ def small_start(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 # What might make XNorm learn faster or slower: `--mixers` takes these names, too.
@@ -217,19 +220,20 @@ def mean_outputs(model: nn.Module, mixers: Sequence[nn.Module], task: Any) -> li
     return [torch.stack(kept).mean(0) for kept in outputs]  # the batches are equally large
 
 
-def measure_costs(name: str, task: Any, data: tuple[Path, Path], record: Record, repeats: int = 11) -> None:
+def measure_costs(name: str, mixers: Sequence[str], data: tuple[Path, Path], record: Record) -> None:
     """Time a training step of every mixer in turns, and take its peak memory, each in a fresh process."""
+    task = TASKS[name](*data)
     models = {}
-    for mixer, variant in MIXERS.items():
+    for mixer in mixers:
         with suppress(InputError):  # said when it is trained
-            models[mixer] = task.model(variant.mixer).train()
+            models[mixer] = task.model((MIXERS | STUDY)[mixer].mixer).train()
     batch = next(task.batches(0))
-    seconds = interleave({key: partial(step, model, batch) for key, model in models.items()}, repeats, name)
+    seconds = interleave({mixer: partial(step, model, batch) for mixer, model in models.items()}, REPEATS, name)
     for mixer, times in seconds.items():
         record.add(
             dict(task=name, mixer=mixer, seed=None),
             step_ms=round(1e3 * statistics.median(times), 1),
-            time_of_none=round(median_ratio(times, seconds['none']), 2),
+            time_of_first=round(median_ratio(times, seconds[next(iter(models))]), 2),
             peak_mib=round(run_apart(peak_memory, name, mixer, *data) / MIB),
         )
 
@@ -242,7 +246,7 @@ def peak_memory(name: str, mixer: str, *data: Path) -> int:
     """Peak memory in bytes of a forward and a backward pass, beyond weights and data."""
     torch.set_num_threads(1)
     task = TASKS[name](*data)
-    model, batch = task.model(MIXERS[mixer].mixer).train(), next(task.batches(0))
+    model, batch = task.model((MIXERS | STUDY)[mixer].mixer).train(), next(task.batches(0))
     step(model, batch)  # the first call loads code
     return peak_bytes(partial(step, model, batch))
 
@@ -265,25 +269,25 @@ def parse_args() -> argparse.Namespace:
 @command
 def main() -> None:
     args = parse_args()
-    torch.set_num_threads(1)  # several may train at once, each with its own tasks or mixers, into one file
-    header, data = make_header('which_mixer', 'cpu'), (args.data_root, args.shapes)
+    torch.set_num_threads(1)
+    record, data = Record(make_header('which_mixer', 'cpu'), args.json, resume=True), (args.data_root, args.shapes)
     for name in args.tasks:
         task = TASKS[name](*data)
         if args.cost:
-            measure_costs(name, task, data, Record(header, args.json, resume=True))
+            measure_costs(name, args.mixers, data, record)
             continue
         for seed, mixer in itertools.product(args.seeds, args.mixers):
             keys = dict(task=name, mixer=mixer, seed=seed)
-            if Record(header, args.json, resume=True).find(keys):
+            if record.find(keys):
                 continue
             try:
                 results = train(task, (MIXERS | STUDY)[mixer], seed)
             except InputError as error:  # Linformer and MLP in a body that takes images of any size
                 results = dict(reason=str(error))
-            Record(header, args.json, resume=True).add(keys, **results)  # read again: others add to it
+            record.add(keys, **results)
             print(keys | {key: value for key, value in results.items() if key != 'curve'}, flush=True)
     if args.json:
-        draw(args.json.with_suffix('.png'), Record(header, args.json, resume=True).rows)
+        draw(args.json.with_suffix('.png'), record.rows)
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
 from xvit_det import count_macs, list_models  # noqa: E402
-from xvit_det.analysis.model_index import NOT_LISTED, WITHOUT_TOTAL, metafiles  # noqa: E402
+from xvit_det.analysis.model_index import DRAWN_DATA, NOT_LISTED, WITHOUT_TOTAL, metafiles  # noqa: E402
 from xvit_det.analysis.models import model_row  # noqa: E402
 from xvit_det.analysis.paper_tables import rows as paper_rows  # noqa: E402
 from xvit_det.analysis.paper_tables import to_markdown  # noqa: E402
@@ -255,28 +255,28 @@ def learn_cifar10() -> str:
     return table(['', *(f'epoch {epoch}' for epoch in epochs), 'CPU minutes', 'the paper, 50,000 images'], lines)
 
 
-STUDIED = ('xnorm', 'softmax')  # and what the record has beside the mixers of the first tables
-
-
 def which_mixer(task: str, study: bool = False) -> str:
-    """What each mixer, or each variant, reaches on one task, with and without its output."""
+    """What each mixer reaches on one task, with and without its output; or the variants of XNorm and softmax."""
     rows = [row for row in record('which_mixer')['rows'] if row['task'] == task]
     costs = {row['mixer']: row for row in rows if row['seed'] is None}
-    trained = [row for row in rows if row['seed'] is not None]
-    found = dict.fromkeys(row['mixer'] for row in trained if 'score' in row)
-    shown = [name for name in found if (name not in costs or name in STUDIED if study else name in costs)]
+    runs: dict[str, list[dict]] = {}
+    for row in rows:
+        if 'score' in row and (row['mixer'] in ('xnorm', 'softmax') or study != (row['mixer'] in costs)):
+            runs.setdefault(row['mixer'], []).append(row)
     lines = []
-    for name in shown:
-        runs = [row for row in trained if row['mixer'] == name and 'score' in row]
-        steps = [row['steps_to_level'] for row in runs]
-        scores = [' to '.join(dict.fromkeys(f'{100 * edge(row[key] for row in runs):.1f}' for edge in (min, max)))
-                  for key in ('score', 'zeroed', 'averaged')]  # fmt: skip
-        cells = [len(runs), scores[0], ', '.join('–' if step is None else str(step) for step in steps), *scores[1:]]
-        if not study:
-            cells += [f'{costs[name]["time_of_none"]:.2f}', costs[name]['peak_mib']]
-        lines.append((f'`{name}`', *cells))
-    titles = ['mixer', 'seeds', 'score', 'steps to the level', 'zeroed', 'averaged']
+    for name, found in runs.items():
+        steps = ', '.join('–' if row['steps_to_level'] is None else str(row['steps_to_level']) for row in found)
+        score, zeroed, averaged = (percent_range(row[key] for row in found) for key in ('score', 'zeroed', 'averaged'))
+        cost = [] if study else [f'{costs[name]["time_of_first"]:.2f}', costs[name]['peak_mib']]
+        lines.append((f'`{name}`', score, steps, zeroed, averaged, *cost))
+    titles = ['mixer', 'score', 'steps to the level', 'zeroed', 'averaged']
     return table(titles + ([] if study else ['time of a step', 'MiB']), lines)
+
+
+def percent_range(values: Iterable[float]) -> str:
+    percents = sorted(100 * value for value in values)
+    low, high = f'{percents[0]:.1f}', f'{percents[-1]:.1f}'
+    return low if low == high else f'{low} to {high}'
 
 
 def stock_mmdet() -> str:
@@ -304,7 +304,7 @@ def stock_mmdet_left_out() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     'xvit': xvit,
     'xvit_configs': lambda: configs(
-        '*xvit_*', lambda name: name not in NOT_LISTED and config(name).default_scope != 'mmseg'
+        '*xvit_*', lambda name: name not in DRAWN_DATA and config(name).default_scope != 'mmseg'
     ),
     'segmentation': segmentation,
     'mmengine_macs': mmengine_macs,

@@ -37,10 +37,12 @@ COLLECTIONS = {
     ('mmpretrain', 'ViX'): ('classification/vix/metafile.yml', 'ViX classification', VIX_FAMILIES, VIX),
     ('selfsup', 'XViT'): ('selfsup/metafile.yml', 'X-ViT self-supervision', ['X-ViT', 'XNorm Attention'], XVIT),
 }
+DRAWN_DATA = ('mask_rcnn_xvit_context', 'mask_rcnn_xvit_shapes', 'semantic_fpn_xvit_shapes')
 NOT_LISTED = (
-    *('mask_rcnn_xvit_s_custom', 'semantic_fpn_xvit_s_custom'),  # for your own data
-    *('mask_rcnn_xvit_context', 'mask_rcnn_xvit_shapes', 'semantic_fpn_xvit_shapes'),  # for drawn data
-)
+    *DRAWN_DATA,
+    'mask_rcnn_xvit_s_custom',
+    'semantic_fpn_xvit_s_custom',
+)  # the last two are for your own data
 # Its total depends on the OpenMMLab family: OneDL and OpenMMLab build different DINOs.
 WITHOUT_TOTAL = ('dino_xvit_s_12e',)
 DATASETS = {

@@ -16,7 +16,7 @@ COMMANDS = {
     'models': ('list the shipped models with parameters and MACs', "'*xvit_s*'"),
     'benchmark': ('measure speed, memory and scaling beside peers', 'speed --models xvit_s swin_t --sizes 224'),
     'paper-tables': ("count the models of the ViX paper's tables", '--markdown'),
-    'shapes': ("write the demo's drawn dataset as a COCO folder", 'data/shapes --images 1000'),
+    'shapes': ('write a drawn dataset as a COCO folder', 'data/shapes --images 1000'),
     'env': ('report what is installed and what works here', '--check'),
 }
 

@@ -9,7 +9,7 @@ def main(argv: Arguments = None) -> None:
     """Run the command with the arguments ``argv``, by default those of the process."""
     parser = make_parser('shapes', 'Write the Shapes dataset as a COCO folder, with semantic label maps.')
     parser.add_argument('folder', metavar='OUT', help='the COCO folder to write')
-    parser.add_argument('--context', action='store_true', help='scenes whose shapes only a far-away key can name')
+    parser.add_argument('--context', action='store_true', help='classes depend on an object at the far end')
     parser.add_argument('--images', type=int, default=ShapesSpec.num_train, help='training images (%(default)s)')
     parser.add_argument('--val-images', type=int, default=ShapesSpec.num_val, help='validation images (%(default)s)')
     sizes = f'height of an image in pixels ({ShapesSpec.size}; in context {ContextSpec.size}, and three times as wide)'

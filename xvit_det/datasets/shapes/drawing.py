@@ -62,9 +62,9 @@ class Shape:
 @dataclass
 class Scene:
     image: np.ndarray
-    """(S, S, 3) uint8, RGB."""
+    """(H, W, 3) uint8, RGB."""
     owner: np.ndarray
-    """(S, S) uint8: 0 for the background, i + 1 where shape i is visible."""
+    """(H, W) uint8: 0 for the background, i + 1 where shape i is visible."""
     shapes: list[Shape]
 
 
@@ -112,7 +112,7 @@ class Canvas:
             # From a fifth to half of the image across, uniform in the logarithm: small ones are common.
             radius = self.size * 0.1 * math.exp(dice.uniform(0, math.log(2.5)))
             x, y = self._place(dice, radius)
-            stamp = Stamp(kind, x, y, radius, tilt(dice), self.owner.shape)
+            stamp = Stamp(kind, x, y, radius, _tilt(dice), self.owner.shape)
             if self._is_fair(stamp):
                 self.discs.append((x, y, radius))
                 self.shapes.append(Shape(name or kind, False, int(stamp.covered.sum())))
@@ -130,7 +130,7 @@ class Canvas:
             angle, distance = dice.uniform(0, 2 * math.pi), spread * math.sqrt(dice.uniform(0, 1))
             radius = self.size * dice.uniform(0.018, 0.028)
             centre = x + 1.4 * distance * math.cos(angle), y + 0.8 * distance * math.sin(angle)
-            self.paint(Stamp(kind, *centre, radius, tilt(dice), self.owner.shape), dice, ink)
+            self.paint(Stamp(kind, *centre, radius, _tilt(dice), self.owner.shape), dice, ink)
         self.shapes[-1].pixels = int((self.owner == len(self.shapes)).sum())
 
     def _place(self, dice: Dice, radius: float) -> tuple[float, float]:
@@ -240,7 +240,7 @@ def _rotate(points: np.ndarray, angle: float) -> np.ndarray:
     return points @ np.array([[cos, sin], [-sin, cos]])
 
 
-def tilt(dice: Dice) -> float:
+def _tilt(dice: Dice) -> float:
     return dice.uniform(-MAX_TILT, MAX_TILT)
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -72,7 +72,7 @@ class ContextSpec(ShapesSpec):
 
     size: int = 128
     version: int = 1
-    scenes: str = 'context'
+    scenes: str = field(default='context', init=False)
     classes: ClassVar[tuple[str, ...]] = CONTEXT_CLASSES
     least_size: ClassVar[int] = 128
 

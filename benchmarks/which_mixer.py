@@ -122,6 +122,8 @@ STUDY = {
     'xnorm_start_0.02': Variant(xnorm(), small_start),
     'softmax_start_0.02': Variant(dict(type='softmax'), small_start),
     'xca_start_0.02': Variant(dict(type='xca'), small_start),
+    'xnorm_start_0.02_warmup_100': Variant(xnorm(), small_start, warmup=100),
+    'xnorm_qkv_x3_lr_x4': Variant(xnorm(), scaled('qkv', 3), lr=4.0),
     'xnorm_lr_x0.3': Variant(xnorm(), lr=0.3),
     'xnorm_lr_x2': Variant(xnorm(), lr=2.0),
     'xnorm_lr_x4': Variant(xnorm(), lr=4.0),
@@ -129,6 +131,8 @@ STUDY = {
     'softmax_lr_x0.3': Variant(dict(type='softmax'), lr=0.3),
     'softmax_lr_x2': Variant(dict(type='softmax'), lr=2.0),
     'softmax_lr_x4': Variant(dict(type='softmax'), lr=4.0),
+    'xca_lr_x4': Variant(dict(type='xca'), lr=4.0),
+    'performer_eps_lr_x4': Variant(dict(type='performer', eps=1e-9), lr=4.0),
 }
 
 

@@ -13,6 +13,7 @@ from torchvision.datasets import CIFAR10
 
 from xvit_det.backbones import ViX, XViT
 from xvit_det.datasets.shapes import ContextSpec, ensure_shapes, image_folder, label_folder
+from xvit_det.errors import InputError
 from xvit_det.layers.block import MixerBlock
 from xvit_det.mixers import MIXERS, build_mixer
 
@@ -130,6 +131,8 @@ class Cifar:
     train_images, test_images = 2000, 1000
 
     def __init__(self, data_root: Path, data: Path) -> None:
+        if not (data_root / 'cifar-10-batches-py').is_dir():
+            raise InputError(f'{data_root} has no folder cifar-10-batches-py; give --data-root another one')
         self.train, self.test = (CIFAR10(str(data_root), train=train) for train in (True, False))
         images = torch.from_numpy(self.train.data[: self.train_images]).permute(0, 3, 1, 2)
         self.images, self.labels = F.pad(images, [4] * 4), torch.tensor(self.train.targets[: self.train_images])

@@ -1,7 +1,7 @@
 """Train every mixer on tasks that do and do not need one, then break it and measure again: what is each one worth?
 
-    python benchmarks/which_mixer.py --data-root FOLDER_WITH_CIFAR --json benchmarks/cpu/which_mixer.json
-    python benchmarks/which_mixer.py --data-root FOLDER_WITH_CIFAR --json benchmarks/cpu/which_mixer.json --cost
+    python benchmarks/which_mixer.py --json benchmarks/cpu/which_mixer.json
+    python benchmarks/which_mixer.py --json benchmarks/cpu/which_mixer.json --cost
 
 The first command trains small models from scratch, one for each task, mixer and seed, in one thread, and scores them on
 data they have not seen. Where a task has a level to reach, training ends there. Then the outputs of all mixers of the
@@ -257,7 +257,9 @@ def peak_memory(name: str, mixer: str, *data: Path) -> int:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--data-root', type=Path, required=True, help='folder that holds cifar-10-batches-py')
+    parser.add_argument(
+        '--data-root', type=Path, default='data/cifar10', help='folder of cifar-10-batches-py (default: %(default)s)'
+    )
     parser.add_argument('--shapes', type=Path, default=Path('data'), help='where scenes are drawn (%(default)s)')
     parser.add_argument('--tasks', nargs='+', choices=TASKS, default=list(TASKS))
     choices = [*MIXERS, *STUDY]

@@ -73,6 +73,11 @@ def test_without_local_interaction_and_mixer_tokens_do_not_meet():
     assert images.grad[..., 32:, :].abs().sum() == 0 and images.grad[..., 32:].abs().sum() == 0
 
 
+def test_missing_cifar_is_one_sentence(tmp_path):
+    with pytest.raises(which_mixer.InputError, match='has no folder cifar-10-batches-py'):
+        mixer_tasks.CifarViX(tmp_path, tmp_path)
+
+
 class FewScenes(mixer_tasks.Context):
     steps, level, scenes = 150, 0.9, (160, 24)
 

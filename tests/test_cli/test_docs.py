@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 import xvit_det
@@ -46,6 +48,7 @@ KINDS = {
     'label_maps': r'python tools/train\.py \S+semantic_fpn_xvit_s_custom\.py',
     'cifar': r'python tools/(train|test)\.py \S+_cifar10\.py',
     'tiny_imagenet': r'python tools/train\.py \S+_tinyimagenet\.py',
+    'no_attention': r'xvit-det train mask_rcnn_xvit_context',
     'selfsup': r'xvit-det train (densecl|mocov2)_xvit_s_in1k_200e',
     'machines': r'(NNODES=2 .*)?tools/dist_train\.sh',
     'slurm': r'GPUS=16 tools/slurm_train\.sh',
@@ -303,8 +306,21 @@ def test_options_of_what_takes_long(command, monkeypatch, capsys):
     assert {word for word in words if word.startswith('--')} <= known
 
 
+def test_demo_without_attention(clone):
+    (command,) = commands('no_attention')
+    few = ' '.join(
+        f'{part}_dataloader.dataset.num_{split}={number}'
+        for part in ('train', 'val')
+        for split, number in (('train', 4), ('val', 2))
+    )
+    call(f'{command} train_cfg.max_epochs=1 {few}')
+    assert (clone / 'work_dirs' / 'mask_rcnn_xvit_context' / 'epoch_1.pth').is_file()
+
+
 @pytest.mark.parametrize('code', blocks('python'))
-def test_python(code, clone):
+def test_python(code, clone, monkeypatch):
+    # A reader's process has just started: no other test's default scope is in it.
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
     if '_base_' in code:
         (clone / 'mine.py').write_text(code)
         check_model(read_config('mine.py'))

@@ -3,6 +3,7 @@
 The segmentor is mmseg's own, with narrower layers than ADE20K needs.
 """
 
+_base_ = '../_base_/schedules/demo.py'
 custom_imports = dict(
     imports=['xvit_det', 'xvit_det.datasets.shapes.seg_dataset', 'xvit_det.engine.class_iou'],
     allow_failed_imports=False,
@@ -95,25 +96,9 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='ClassIoUMetric')
 test_evaluator = val_evaluator
 
-epochs = 3
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1.5e-3, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
-    clip_grad=dict(max_norm=10.0),
-)
+train_cfg = dict(max_epochs=3)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', begin=0, end=epochs, T_max=epochs, eta_min=1e-5, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=0, end=3, T_max=3, eta_min=1e-5, convert_to_iter_based=True),
 ]
-default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=10),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=-1, save_last=True),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-)
-log_processor = dict(type='LogProcessor', window_size=20)
 visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])

@@ -247,6 +247,8 @@ def test_self_supervision(load, method, queue_len):
 def test_distillation_takes_one_view_of_each_image(load):
     cfg = load('distill_xvit_s_in1k_200e')
     views = cfg.train_dataloader.dataset.pipeline[1]
-    assert views.num_views == 1 and views.transforms == load('mocov2_xvit_s_in1k_200e').train_pipeline[1].transforms
+    steps = [step.type for step in views.transforms[0]]
+    assert views.num_views == 1
+    assert steps == ['RandomResizedCrop', 'RandomApply', 'RandomGrayscale', 'GaussianBlur', 'RandomFlip']
     assert cfg.model.backbone == dict(type='XViT', arch='small', out_type='featmap')
     assert cfg.model.teacher_channels == 384 and 'init_cfg' not in cfg.model.teacher

@@ -49,7 +49,7 @@ KINDS = {
     'cifar': r'python tools/(train|test)\.py \S+_cifar10\.py',
     'tiny_imagenet': r'python tools/train\.py \S+_tinyimagenet\.py',
     'no_attention': r'xvit-det train mask_rcnn_xvit_context',
-    'selfsup': r'xvit-det train (densecl|mocov2)_xvit_s_in1k_200e',
+    'selfsup': r'xvit-det train (densecl|mocov2|distill)_xvit_s_in1k_200e',
     'machines': r'(NNODES=2 .*)?tools/dist_train\.sh',
     'slurm': r'GPUS=16 tools/slurm_train\.sh',
     'models': r'xvit-det (models|env)',
@@ -234,9 +234,12 @@ def test_training_on_tiny_imagenet(clone, tiny_imagenet_folder, capfd):
 def test_self_supervised_training(command, clone, coco_folder):
     (clone / 'data' / 'imagenet').symlink_to(coco_folder)
     (clone / 'data' / 'photos').symlink_to(coco_folder / 'train')
-    small = (
-        'train_dataloader.batch_size=2 model.queue_len=4 train_dataloader.dataset.pipeline.1.transforms.0.0.scale=32'
-    )
+    small = 'train_dataloader.batch_size=2 train_dataloader.dataset.pipeline.1.transforms.0.0.scale=32'
+    if 'distill' in command:
+        teacher = xvit_det.XViT(arch='small_12', mixer='xca', out_type='featmap')
+        torch.save(teacher.state_dict(), clone / 'xcit_small_12_p16_224.pth')
+    else:
+        small += ' model.queue_len=4'
     call(f'{command} --cfg-options train_cfg.max_epochs=1 train_dataloader.num_workers=0 {small}')
     assert (clone / 'work_dirs' / command.split()[2] / 'epoch_1.pth').is_file()
 
@@ -324,12 +327,14 @@ def test_python(code, clone, monkeypatch):
     if '_base_' in code:
         (clone / 'mine.py').write_text(code)
         check_model(read_config('mine.py'))
-        # Nobody has trained a teacher here.
-        model = xvit_det.create_model('mine.py', **dict(teacher_ckpt=None) if 'lad' in code else {})
+        # Nobody has trained a teacher here, or can download one.
+        without = {'lad': dict(teacher_ckpt=None), 'distill': dict(teacher=dict(init_cfg=None))}
+        overrides = next((changes for name, changes in without.items() if name in code), {})
+        model = xvit_det.create_model('mine.py', **overrides)
         for name in ('student', 'detector'):  # of semi-supervised models and trackers
             model = getattr(model, name, model)
         backbone = model.image_encoder[0] if hasattr(model, 'image_encoder') else model.backbone
-        assert f"type='{type(backbone).__name__}'" in code
+        assert f"type='{type(backbone).__name__}'" in code or 'distill' in code
     elif code.startswith('init_cfg'):
         namespace: dict = {}
         exec(code, namespace)

@@ -242,3 +242,13 @@ def test_self_supervision(load, method, queue_len):
     views = cfg.train_dataloader.dataset.pipeline[1]
     assert views.num_views == 2 and views.transforms[0][0].scale == 224
     assert cfg.model.get('loss_lambda', 0.5) == 0.5
+
+
+def test_distillation_takes_one_view_of_each_image(load):
+    cfg = load('distill_xvit_s_in1k_200e')
+    views = cfg.train_dataloader.dataset.pipeline[1]
+    steps = [step.type for step in views.transforms[0]]
+    assert views.num_views == 1
+    assert steps == ['RandomResizedCrop', 'RandomApply', 'RandomGrayscale', 'GaussianBlur', 'RandomFlip']
+    assert cfg.model.backbone == dict(type='XViT', arch='small', out_type='featmap')
+    assert cfg.model.teacher_channels == 384 and 'init_cfg' not in cfg.model.teacher

@@ -230,6 +230,12 @@ class XViT(Backbone):
                 mask is given.
         """
         self._refuse(mask)
+        return self._output(*self._tokens(x, self.out_indices, image_sizes))
+
+    def _tokens(
+        self, x: Tensor, indices: Sequence[int], image_sizes: Tensor | None = None
+    ) -> tuple[list[Tensor], tuple[int, int], Tensor | None, ImageExtents | None]:
+        """Tokens (B, N, d) after the blocks ``indices``, size of their map, and what is known about padding."""
         self._check_input(x)
         extents = None
         if self.mask_padding and image_sizes is not None:
@@ -247,23 +253,27 @@ class XViT(Backbone):
         taps = []
         for index, block in enumerate(self.blocks):
             x = checkpoint(block, x, size, valid) if self._recompute else block(x, size, valid)
-            if index in self.out_indices:
+            if index in indices:
                 taps.append(x)
-        return self._output(taps, size, valid, extents)
+        return taps, size, valid, extents
 
     def _output(
         self, taps: list[Tensor], size: tuple[int, int], valid: Tensor | None, extents: ImageExtents | None
     ) -> tuple[Tensor, ...]:
         if self.out_type == 'cls_token':
-            (x,) = taps
-            cls_token = self.cls_token.expand(len(x), -1, -1)
-            for block in self.class_blocks:
-                cls_token, x = block(cls_token, x, valid)
+            cls_token, _ = self._class_attention(taps[-1], valid)
             return (self.norm(cls_token)[:, 0],)
         if self.out_type == 'avg_featmap':
             return tuple(_mean_token(self.norm(x), valid) for x in taps)
         maps = [tokens_to_map(x, size) for x in taps]  # (B, N, d) -> (B, d, h, w)
         return tuple(maps) if self.out_type == 'featmap' else self.pyramid(maps, extents)
+
+    def _class_attention(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Tokens (B, N, d) -> the class token (B, 1, d) and the tokens that the class blocks leave."""
+        cls_token = self.cls_token.expand(len(x), -1, -1)
+        for block in self.class_blocks:
+            cls_token, x = block(cls_token, x, valid)
+        return cls_token, x
 
     def _reset_parameters(self) -> None:
         """As DeiT: linear layers and class token from a truncated normal of 0.02, the rest PyTorch's defaults."""

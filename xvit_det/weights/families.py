@@ -5,6 +5,7 @@ differ. ``#`` is a number. What follows, such as ``.weight``, is the same in all
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 Rows = tuple[tuple[str, ...], ...]
 
@@ -16,7 +17,7 @@ class Family:
     Attributes:
         title: Its name for people.
         licence: Of the weights that its authors published.
-        backbone: Our class.
+        mixer: Our token mixer, as configs name it.
         model: Start of our configs' names.
         sizes: Their names of the sizes by width and depth.
         names: See above; those of the backbone, without ``backbone.``.
@@ -25,7 +26,7 @@ class Family:
 
     title: str
     licence: str
-    backbone: str
+    mixer: str | dict[str, Any]
     model: str
     sizes: dict[tuple[int, int], str]
     names: Rows
@@ -46,7 +47,7 @@ _ATTENTION: Rows = (('qkv', 'qkv'), ('proj', 'proj'))
 XCIT = Family(
     title='XCiT',
     licence='Apache-2.0',
-    backbone='XViT',
+    mixer='xca',
     model='xcit',
     sizes={
         (128, 12): 'nano_12',
@@ -104,7 +105,7 @@ XCIT = Family(
 VIT = Family(
     title='ViT',
     licence='Apache-2.0',
-    backbone='ViX',
+    mixer=dict(type='softmax', qkv_bias=True),
     model='deit',
     sizes={(192, 12): 'tiny', (384, 12): 'small', (768, 12): 'base'},
     names=(

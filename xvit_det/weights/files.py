@@ -45,8 +45,7 @@ def read_checkpoint(checkpoint: str | Path, trust: bool = False) -> Any:
     """
     path = str(checkpoint)
     try:
-        if path.startswith(('http://', 'https://')):
-            path = _download(path)
+        path = local_file(path)
         if path.endswith(SAFETENSORS):
             return _read_safetensors(path)
         return torch.load(path, map_location='cpu', weights_only=not trust)
@@ -67,6 +66,17 @@ def read_checkpoint(checkpoint: str | Path, trust: bool = False) -> Any:
         raise InputError(f'checkpoint {checkpoint} cannot be read as PyTorch weights: {reason}') from error
 
 
+def local_file(checkpoint: str | Path) -> str:
+    """The path of a file; an http(s) address is downloaded into torch's cache, if it is not there."""
+    if not str(checkpoint).startswith(('http://', 'https://')):
+        return str(checkpoint)
+    path = Path(torch.hub.get_dir(), 'checkpoints', str(checkpoint).rsplit('/', 1)[1])
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(str(checkpoint), str(path))
+    return str(path)
+
+
 def find_weights(content: Any) -> dict[str, Tensor]:
     """The tensors in a checkpoint, at its top level or under one of ``KEYS``; none if it holds none."""
     for key in KEYS:
@@ -80,15 +90,13 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], header: Mapping[str
     """Write a file: safetensors if it ends so, with ``header`` as its metadata, else as mmengine does, under ``meta``.
 
     Raises:
-        InputError: The file exists, or cannot be written.
+        InputError: The file cannot be written.
     """
-    if path.exists():
-        raise InputError(f'{path} exists already; give another file with --output')
     # A part of a larger tensor would be saved as all of it.
     weights = {name: weight.detach().clone(memory_format=torch.contiguous_format) for name, weight in weights.items()}
     try:
         if path.suffix == SAFETENSORS:
-            _safetensors().torch.save_file(weights, path, {'format': 'pt', **header})
+            _write_safetensors(path, weights, header)
         else:
             torch.save(dict(meta=dict(header), state_dict=weights), path)
     except (OSError, RuntimeError) as error:
@@ -114,6 +122,14 @@ def _read_safetensors(path: str) -> dict[str, Any]:
         raise ValueError(f'no safetensors file ({error})') from error
 
 
+def _write_safetensors(path: Path, weights: dict[str, Tensor], header: Mapping[str, str]) -> None:
+    safetensors = _safetensors()
+    try:
+        safetensors.torch.save_file(weights, path, {'format': 'pt', **header})
+    except safetensors.SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
 def _safetensors() -> Any:
     try:
         import safetensors
@@ -123,12 +139,3 @@ def _safetensors() -> Any:
             'files that end in .safetensors need the package safetensors: `pip install safetensors`'
         ) from None
     return safetensors
-
-
-def _download(address: str) -> str:
-    """The file of an address in torch's cache, downloaded if it is not there."""
-    path = Path(torch.hub.get_dir(), 'checkpoints', address.rsplit('/', 1)[1])
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(address, str(path))
-    return str(path)

@@ -76,7 +76,8 @@ def convert(path: str | Path, config: str | None = None, mixer: str | None = Non
     config = config or _find(path, weights, source)
     given = Config.fromfile(find_config(config)).model.backbone.get('mixer')
     override = given if mixer is None else _with_known_options(given, mixer)
-    model = create_model(config, **({} if mixer is None else dict(backbone=dict(mixer=override))))
+    changes: dict[str, Any] = {} if mixer is None else dict(backbone=dict(mixer=override))
+    model = create_model(config, **changes)
     backbone: Any = model.get_submodule('backbone')
     check_fused(backbone, weights, BACKBONE)
     old = source.family.mixer if source else given

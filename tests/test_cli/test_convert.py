@@ -150,3 +150,9 @@ def test_mistakes(options, message, config, xcit, tmp_path, monkeypatch, capsys)
         convert([{'FILE': str(xcit[1]), 'CONFIG': config}.get(option, option) for option in options])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and message in error and error.count('\n') == 1
+
+
+def test_weights_alone_are_nothing_to_resume_from(config, xcit, cifar_folder, capfd):
+    with pytest.raises(SystemExit) as stop:
+        train([config, '--data-root', str(cifar_folder), '--resume', str(xcit[1])])
+    assert stop.value.code == 2 and 'start from them with load_from instead' in capfd.readouterr().err

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 
 from xvit_det.errors import InputError
 from xvit_det.weights.files import read_state_dict
-from xvit_det.weights.translate import BACKBONE, OPTIONAL, Source, translate
+from xvit_det.weights.translate import BACKBONE, OPTIONAL, ROOTS, Source, translate
 
-# Tried when no prefix is given: bare weights, a detector or classifier, the same wrapped for DDP.
-_PREFIXES = ('', 'backbone.', 'module.', 'module.backbone.')
 # A buffer that only a fused backbone has: in a checkpoint it marks the weights as fused.
 FUSED = 'fused'
 
@@ -59,15 +57,14 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
         InputError: Nothing matches; or a tensor has another shape than the module's and is not a table over tokens,
             which is resampled; or another project's file is of another model.
     """
-    weights, source = translate(read_state_dict(checkpoint))
+    weights, source = translate_for(module, read_state_dict(checkpoint))
     own = module.state_dict()
     if prefix and not prefix.endswith('.'):
         prefix += '.'
     if source:
-        check_source(module, weights, source)
         prefix = None  # of the file's own names, which are translated
     if prefix is None:
-        prefix = max(_PREFIXES, key=lambda p: sum(p + name in weights for name in own))
+        prefix = max(ROOTS, key=lambda p: sum(p + name in weights for name in own))
     found = {name[len(prefix) :]: tensor for name, tensor in weights.items() if name.startswith(prefix)}
     report = {
         'matched': [name for name in own if name in found],
@@ -94,6 +91,34 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
     _log_report(kind, str(checkpoint), report, getattr(module, 'new_in_detection', ()))
     log_resampled(kind, resampled)
     return report
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model in wrappers that keep it in ``module``: DDP, test-time augmentation."""
+    while hasattr(model, 'module'):
+        model = model.get_submodule('module')
+    return model
+
+
+def translate_for(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Source | None]:
+    """Translate another project's names for a model of ours; any other model, such as that project's, keeps them.
+
+    Args:
+        model: What is loaded into.
+        weights: Those of a file.
+
+    Returns:
+        As :func:`xvit_det.weights.translate.translate`.
+
+    Raises:
+        InputError: They are of another model.
+    """
+    if not any(hasattr(module, 'new_in_detection') for module in model.modules()):
+        return weights, None
+    translated, source = translate(weights)
+    if source:
+        check_source(unwrap(model), translated, source)
+    return translated, source
 
 
 def check_source(model: nn.Module, weights: Mapping[str, Tensor], source: Source) -> None:

@@ -14,10 +14,10 @@ from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from xvit_det.backbones.pretrained import translate_for
 from xvit_det.config.weights_check import check_checkpoint
 from xvit_det.errors import InputError
 from xvit_det.weights.files import find_weights
-from xvit_det.weights.translate import translate
 
 # First words of log records that go to the file only.
 FILE_ONLY = (
@@ -65,7 +65,9 @@ class TranslateNames(Hook):
     names."""
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        weights, source = translate(find_weights(checkpoint))
+        if runner._resume and 'epoch' not in checkpoint.get('meta', {}):
+            raise InputError('training cannot be resumed from weights alone; start from them with load_from instead')
+        weights, source = translate_for(runner.model, find_weights(checkpoint))
         if source or 'state_dict' not in checkpoint:
             checkpoint['state_dict'] = dict(weights)
 

@@ -3,10 +3,9 @@
 from mmengine.logging import print_log
 from torch import nn
 
-from xvit_det.backbones.pretrained import check_source, resample_tables
+from xvit_det.backbones.pretrained import resample_tables, translate_for, unwrap
 from xvit_det.errors import InputError
 from xvit_det.weights.files import read_state_dict
-from xvit_det.weights.translate import translate
 
 
 def check_checkpoint(model: nn.Module, path: str, complete: bool = True) -> None:
@@ -21,11 +20,9 @@ def check_checkpoint(model: nn.Module, path: str, complete: bool = True) -> None
     Raises:
         InputError: The file is missing or unreadable, or of another architecture.
     """
-    while hasattr(model, 'module'):
-        model = model.get_submodule('module')
-    translated, source = translate(read_state_dict(path))
+    model = unwrap(model)
+    translated, source = translate_for(model, read_state_dict(path))
     if source:
-        check_source(model, translated, source)
         print_log(f'Checkpoint {path} is {source}: its names are translated.', logger='current')
     weights = {name.removeprefix('module.'): tensor for name, tensor in translated.items()}
     resample_tables(model, weights)  # as loading them will do

@@ -13,6 +13,9 @@ from xvit_det.weights.families import FAMILIES, HEAD, KINDS, Family, Rows
 
 BACKBONE = 'backbone.'
 _LEAF = r'((?:\.(?:weight|bias|running_mean|running_var|num_batches_tracked))?)'
+# What precedes a backbone's names: nothing in its own file, something in that of a whole model or of one wrapped for
+# DDP. No others: a teacher's backbone is part of what a distilled model's file holds.
+ROOTS = ('', BACKBONE, 'module.', f'module.{BACKBONE}')
 # What a backbone's file may hold besides the backbone: heads of classifiers and of self-supervised training.
 _OTHER_PARTS = ('head.', 'decoder_', 'mask_token')
 # Names of ours that depend on what the backbone is used for: each use leaves out the others'.
@@ -94,11 +97,10 @@ def translate(weights: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Sour
 
 def _root(family: Family, names: Mapping[str, Tensor]) -> str | None:
     """What precedes the backbone's own names; ``None`` if this is not the family."""
-    roots = []
-    for landmark in family.landmarks:
-        matches = (re.fullmatch(rf'((?:.+\.)?){landmark}', name) for name in names)
-        roots.append({match[1] for match in matches if match})
-    return min(set.intersection(*roots), key=len, default=None)
+    for root in ROOTS:
+        if all(any(re.fullmatch(re.escape(root) + mark, name) for name in names) for mark in family.landmarks):
+            return root
+    return None
 
 
 def _ours(rows: Rows, name: str) -> str | None:

@@ -85,7 +85,7 @@ def convert(path: str | Path, config: str | None = None, mixer: str | None = Non
     options = _as_options('model.backbone.mixer', override) if mixer else ()
     result = Conversion(source, str(config), mixer, options, weights, len(model.state_dict()))
     if _type(old) != _type(override):
-        _change_mixer(result, backbone, MODELS.build({**_settings(model), 'mixer': old}))
+        _change_mixer(result, backbone, _with_mixer(model, old))
     elif source:
         check_source(model, weights, source)
     resample_tables(model, weights)
@@ -111,45 +111,54 @@ def _find(path: str | Path, weights: Mapping[str, Tensor], source: Source | None
 
 def _with_known_options(given: Any, mixer: str) -> str | dict[str, Any]:
     """Another mixer for a config, with those options of the config's own that it has, too."""
-    known = constructor_arguments(MIXERS.get(mixer)) or ()
-    options = {key: value for key, value in given.items() if key in known} if isinstance(given, Mapping) else {}
+    known = constructor_arguments(MIXERS.get(mixer)) or set()
+    options = {key: value for key, value in given.items() if key != 'type'} if isinstance(given, Mapping) else {}
+    if options and options.keys() <= known:
+        return dict(type=mixer)
+    options = {key: value for key, value in options.items() if key in known}
     return dict(_delete_=True, type=mixer, **options) if options else mixer
 
 
 def _as_options(key: str, value: Any) -> tuple[str, ...]:
     """A config's value as ``--cfg-options``."""
-    return tuple(f'{key}.{k}={v}' for k, v in value.items()) if isinstance(value, Mapping) else (f'{key}={value}',)
+    if not isinstance(value, Mapping):
+        return (f'{key}={value}',)
+    return tuple(f'{key}.{name}={entry}' for name, entry in value.items())
 
 
-def _type(mixer: Any) -> str:
+def _type(mixer: Any) -> str | None:
     return mixer['type'] if isinstance(mixer, Mapping) else mixer
 
 
-def _settings(model: nn.Module) -> dict[str, Any]:
+def _with_mixer(model: nn.Module, mixer: Any) -> nn.Module:
+    """A model's backbone with another mixer; ``None``: the class's own."""
     config: Any = model.cfg
-    return {**config.model.backbone, 'init_cfg': None}
+    settings = {**config.model.backbone, 'init_cfg': None, 'mixer': mixer}
+    return MODELS.build({key: value for key, value in settings.items() if key != 'mixer' or value is not None})
 
 
 def _change_mixer(result: Conversion, new: nn.Module, old: nn.Module) -> None:
     """Replace the weights of the mixers by those of ``new``, started from ``old`` with the file's weights."""
-    weights = result.weights
+    weights, notes = result.weights, result.notes
     if result.source:
         check_source(old, weights, result.source)
-    own = old.state_dict()
     given = {name.removeprefix(BACKBONE): weight for name, weight in weights.items() if name.startswith(BACKBONE)}
     resample_tables(old, given)
-    old.load_state_dict({name: given[name] for name in own if name in given}, strict=False)
+    own = old.state_dict()
+    fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
+    old.load_state_dict(fitting, strict=False)
     for (path, theirs), (_, ours) in zip(_mixers(old), _mixers(new), strict=True):
         place = f'{BACKBONE}{path}.'
-        taken = start_from(ours, theirs)
+        fits = all(f'{path}.{name}' in fitting for name in theirs.state_dict())
+        taken = start_from(ours, theirs) if fits else []
         for name in theirs.state_dict():
             weights.pop(place + name, None)
             if not any(_same(name, other) for other in taken):
-                result.notes['left over'][place + name] = f'{type(ours).__name__} has no such weight'
+                notes['left over'][place + name] = f'{type(ours).__name__} has none' if fits else 'of another width'
         for name, weight in ours.state_dict().items():
             weights[place + name] = weight
             if name not in taken:
-                result.notes['anew'][place + name] = f'{type(theirs).__name__} has no such weight'
+                notes['anew'][place + name] = f'{type(theirs).__name__} has none' if fits else 'of another width'
 
 
 def _same(one: str, other: str) -> bool:

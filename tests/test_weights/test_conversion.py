@@ -173,6 +173,29 @@ def test_nystrom_from_a_vision_transformer_is_close_to_it(files):
     assert (logits(model, x) - expected).abs().max() < 0.02 * expected.abs().max()
 
 
+def test_an_x_vit_from_an_xcit(tmp_path):
+    """All but the attention, which is narrower in X-ViT."""
+    with torch.random.fork_rng():
+        theirs = timm.create_model('xcit_tiny_24_p16_224')
+    torch.save(theirs.state_dict(), tmp_path / 'w.pth')
+    result = convert(tmp_path / 'w.pth', 'mask_rcnn_xvit_t_3x')
+    assert {part for part, _ in grouped(result.notes['anew'])} == {
+        f'backbone.blocks.#.attn.{name}' for name in ('qkv', 'proj', 'gamma_q', 'gamma_kv')
+    }
+    missing = [name for name in result.notes['missing'] if name.startswith('backbone.')]
+    assert missing and all(name.startswith('backbone.pyramid.') for name in missing)
+    assert torch.equal(result.weights['backbone.blocks.23.lpi.conv1.weight'], theirs.blocks[23].local_mp.conv1.weight)
+
+
+def test_weights_of_ours_into_another_mixer(tmp_path):
+    model = xvit_det.create_model('xvit_t_in1k')
+    torch.save(model.state_dict(), tmp_path / 'w.pth')
+    result = convert(tmp_path / 'w.pth', 'xvit_t_in1k', mixer='xca')
+    q, k, v = model.backbone.blocks[7].attn.qkv.weight.chunk(3)
+    assert torch.equal(result.weights['backbone.blocks.7.attn.qkv.weight'], torch.cat((v, k, q)))
+    assert {part for part, _ in grouped(result.notes['anew'])} == {'backbone.blocks.#.attn.temperature'}
+
+
 def test_a_config_with_another_mixer(files):
     result = convert(files['deit_tiny_patch16_224'][1], 'deit_tiny_p16_in1k', mixer='softmax')
     assert not any(result.notes.values())  # the same mixer: nothing to change

@@ -6,19 +6,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 import xvit_det
+from xvit_det.backbones import Backbone
 from xvit_det.backbones.pretrained import check_fused, check_source, resample_tables
+from xvit_det.config.load import load_config
 from xvit_det.errors import InputError
 from xvit_det.hub import create_model, find_config
 from xvit_det.mixers import MIXERS, TokenMixer, start_from
 from xvit_det.signatures import constructor_arguments
 from xvit_det.weights.families import FAMILIES
 from xvit_det.weights.files import read_state_dict, sha256
-from xvit_det.weights.translate import BACKBONE, Source, translate
+from xvit_det.weights.translate import BACKBONE, OPTIONAL, Source, translate
+
+KINDS_OF_NOTES = ('missing', 'anew', 'resampled', 'left over')
 
 
 @dataclass
@@ -32,8 +35,8 @@ class Conversion:
         options: What the config needs for it, as ``--cfg-options`` of other commands.
         weights: The weights, with the names and shapes of the config's model.
         size: Number of weights that the model has.
-        notes: Name and what became of it, for all weights that are not simply the file's: ``missing`` from the file,
-            ``anew`` in another mixer, ``left over`` from the file.
+        notes: Name and reason, for all weights that are not simply the file's: ``missing`` from the file, ``anew`` in
+            another mixer, ``resampled`` for the config's size of image, ``left over`` from the file.
     """
 
     source: Source | None
@@ -42,7 +45,7 @@ class Conversion:
     options: tuple[str, ...]
     weights: dict[str, Tensor]
     size: int
-    notes: dict[str, dict[str, str]] = field(default_factory=lambda: {'missing': {}, 'anew': {}, 'left over': {}})
+    notes: dict[str, dict[str, str]] = field(default_factory=lambda: {kind: {} for kind in KINDS_OF_NOTES})
 
     def header(self, path: str | Path) -> dict[str, str]:
         """Where the weights are from: for the header of the file that they are written to."""
@@ -74,26 +77,42 @@ def convert(path: str | Path, config: str | None = None, mixer: str | None = Non
     """
     weights, source = translate(read_state_dict(path, trust))
     config = config or _find(path, weights, source)
-    given = Config.fromfile(find_config(config)).model.backbone.get('mixer')
+    weights = dict(weights) if source else _with_backbone(weights)
+    part = load_config(config).model.get('backbone')
+    given = part.get('mixer') if isinstance(part, Mapping) else None
     override = given if mixer is None else _with_known_options(given, mixer)
     changes: dict[str, Any] = {} if mixer is None else dict(backbone=dict(mixer=override))
     model = create_model(config, **changes)
-    backbone: Any = model.get_submodule('backbone')
+    backbone: Any = getattr(model, 'backbone', None)
+    if not isinstance(backbone, Backbone):
+        raise InputError(f'the model in {config} has no backbone of xvit_det')
     check_fused(backbone, weights, BACKBONE)
     old = source.family.mixer if source else given
-    weights = dict(weights)
     options = _as_options('model.backbone.mixer', override) if mixer else ()
     result = Conversion(source, str(config), mixer, options, weights, len(model.state_dict()))
     if _type(old) != _type(override):
         _change_mixer(result, backbone, _with_mixer(model, old))
     elif source:
         check_source(model, weights, source)
-    resample_tables(model, weights)
+    for entry in resample_tables(model, weights):
+        name, _, shapes = entry.partition(' ')
+        result.notes['resampled'][name] = shapes
     _compare(result, path, model)
     model.load_state_dict(result.weights, strict=False)
     for name, weight in model.state_dict().items():
-        assert name in result.notes['missing'] or weight.equal(result.weights[name].to(weight)), name
+        if name in result.weights and not weight.equal(result.weights[name].to(weight)):
+            raise InputError(
+                f'{name} in {path} is not what the model has after loading it: it holds NaN, or no numbers'
+            )
     return result
+
+
+def _with_backbone(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a model of ours with the names of a whole one, if they are those of its backbone or wrapped."""
+    bare = {name.removeprefix('module.'): weight for name, weight in weights.items()}
+    if any(name.startswith(BACKBONE) for name in bare):
+        return bare
+    return {BACKBONE + name: weight for name, weight in bare.items()}
 
 
 def _find(path: str | Path, weights: Mapping[str, Tensor], source: Source | None) -> str:
@@ -183,6 +202,8 @@ def _compare(result: Conversion, path: str | Path, model: nn.Module) -> None:
     given, own = result.weights, model.state_dict()
     for name, weight in own.items():
         if name not in given:
+            if name.startswith(BACKBONE) and not name.removeprefix(BACKBONE).startswith(OPTIONAL):
+                raise InputError(f'{path} is not of the model in {result.config}: it has no {name}')
             result.notes['missing'][name] = 'not in the file'
         elif given[name].shape != weight.shape:
             shapes = f'{tuple(given[name].shape)} in the file, {tuple(weight.shape)} in the model'

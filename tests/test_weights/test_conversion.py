@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import xvit_det
 from xvit_det import InputError
+from xvit_det.backbones import load_pretrained
 from xvit_det.config.load import load_config
 from xvit_det.conversion import convert, grouped
 from xvit_det.weights.translate import translate
@@ -207,6 +208,9 @@ def test_weights_of_ours(tmp_path):
     result = convert(tmp_path / 'vin.pth', 'vin_cifar10')
     assert result.source is None and len(result.weights) == result.size
     assert 'licence' not in result.header(tmp_path / 'vin.pth')
+    torch.save({f'module.{n}': w for n, w in model.backbone.state_dict().items()}, tmp_path / 'backbone.pth')
+    backbone = convert(tmp_path / 'backbone.pth', 'vin_cifar10')
+    assert set(backbone.notes['missing']) == {'head.fc.weight', 'head.fc.bias'} and not backbone.notes['left over']
     with pytest.raises(InputError, match='none of the families XCiT, ViT.* give its config with --config'):
         convert(tmp_path / 'vin.pth')
 
@@ -246,6 +250,38 @@ def test_a_size_without_a_config(tmp_path):
         convert(tmp_path / 'w.pth')
 
 
+def test_a_table_of_another_size_is_resampled(tmp_path, files):
+    theirs, path = files['deit_tiny_patch16_224']
+    weights = theirs.state_dict() | dict(pos_embed=torch.randn(1, 577, 192))  # of 384 pixels
+    torch.save(weights, tmp_path / 'w.pth')
+    result = convert(tmp_path / 'w.pth')
+    assert result.notes['resampled'] == {'backbone.entries.0.pos_embed.table': '(1, 577, 192) to (1, 197, 192)'}
+
+
+def test_a_deeper_model_of_ours_is_another(tmp_path):
+    torch.save(xvit_det.create_model('xvit_s_in1k').state_dict(), tmp_path / 'w.pth')
+    with pytest.raises(InputError, match=r'is not of the model in xvit_m_in1k: it has no backbone\.blocks\.12'):
+        convert(tmp_path / 'w.pth', 'xvit_m_in1k')
+
+
+def test_weights_that_are_not_numbers(tmp_path, files):
+    weights = files['deit_tiny_patch16_224'][0].state_dict() | {'norm.bias': torch.full((192,), torch.nan)}
+    torch.save(weights, tmp_path / 'w.pth')
+    with pytest.raises(InputError, match=r'backbone\.norms\.0\.bias .* NaN'):
+        convert(tmp_path / 'w.pth')
+
+
+def test_configs_without_a_backbone(tmp_path, files):
+    path = files['deit_tiny_patch16_224'][1]
+    (tmp_path / 'part.py').write_text('optim_wrapper = dict()\n')
+    with pytest.raises(InputError, match='describes no model'):
+        convert(path, str(tmp_path / 'part.py'))
+    stock = "_base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'\n"
+    (tmp_path / 'stock.py').write_text(stock)
+    with pytest.raises(InputError, match=r'stock\.py has no backbone of xvit_det'):
+        convert(path, str(tmp_path / 'stock.py'))
+
+
 def test_fused_weights_are_refused(tmp_path):
     model = xvit_det.create_model('xvit_t_in1k')
     model.backbone.fuse()
@@ -257,6 +293,8 @@ def test_fused_weights_are_refused(tmp_path):
 def test_into_a_fused_model(files):
     model = xvit_det.create_model('xcit_nano_12_p16_in1k')
     model.backbone.fuse()
-    weights = translate(files['xcit_nano_12_p16_224'][0].state_dict())[0]
+    theirs, path = files['xcit_nano_12_p16_224']
     with pytest.raises(InputError, match='fused and the weights are not'):
-        model.load_state_dict(weights)
+        model.load_state_dict(translate(theirs.state_dict())[0])
+    with pytest.raises(InputError, match='fused and the weights are not'):
+        load_pretrained(model.backbone, path)

@@ -136,6 +136,7 @@ def check_source(model: nn.Module, weights: Mapping[str, Tensor], source: Source
         InputError: They are of another model.
     """
     backbone: Any = getattr(model, 'backbone', model)
+    check_fused(backbone, weights)
     own = {name for name in backbone.state_dict() if not name.startswith(OPTIONAL)}
     given = {name.removeprefix(BACKBONE) for name in weights if name.startswith(BACKBONE)}
     given = {name for name in given if not name.startswith(OPTIONAL)}

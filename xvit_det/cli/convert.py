@@ -12,7 +12,12 @@ from xvit_det.errors import InputError
 if TYPE_CHECKING:
     from xvit_det.conversion import Conversion
 
-CONSEQUENCES = {'missing': 'initialised when training starts', 'anew': 'initialised', 'left over': 'not used'}
+CONSEQUENCES = {
+    'missing': 'initialised when training starts',
+    'anew': 'initialised',
+    'resampled': "for the config's img_size",
+    'left over': 'not used',
+}
 
 
 def _parser() -> ArgumentParser:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CONSEQUENCES = {
     'missing': 'initialised when training starts',
     'anew': 'initialised',
-    'resampled': "for the config's img_size",
+    'resampled': 'for the tokens of this model',
     'left over': 'not used',
 }
 
@@ -84,12 +84,11 @@ def _print(result: 'Conversion', file: Path) -> None:
 
 def _next(result: 'Conversion', output: Path) -> Iterator[str]:
     """The commands that use the file: test it, if it is complete, and train from it."""
-    options = ' '.join(result.options)
     if not result.notes['missing']:
-        yield f'xvit-det test {result.config} {output}{" --cfg-options " + options if options else ""} --data-root DIR'
-    yield f'xvit-det train {result.config} --cfg-options {options} load_from={output} --data-root DIR'.replace(
-        '  ', ' '
-    )
+        options = ' '.join(('--cfg-options', *result.options)) if result.options else ''
+        yield f'xvit-det test {result.config} {output} --data-root DIR {options}'.rstrip()
+    options = ' '.join(('--cfg-options', *result.options, f'load_from={output}'))
+    yield f'xvit-det train {result.config} --data-root DIR {options}'
 
 
 if __name__ == '__main__':

@@ -119,6 +119,7 @@ def test_what_is_not_understood_is_reported(path, tmp_path, monkeypatch):
     [
         (dict(mixer='xnorm'), r'it has no place for blocks\.0\.attn\.temperature'),
         (dict(mixer='nystrom'), r'has no place for blocks\.0\.attn\.qkv\.bias'),
+        (dict(arch=ARCH | dict(class_block='xvit')), "has X-ViT's class attention, .* set class_block='xcit'"),
         (dict(patch_size=8), r'has no place for stem\.convs\.3\.weight'),
         (dict(position=False), r'has no place for pos_embed\.proj'),
         (dict(arch=ARCH | dict(depth=3)), 'with 4 blocks, and this XViT has 3'),

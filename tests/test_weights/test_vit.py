@@ -6,7 +6,7 @@ import torch
 from mmpretrain.models.backbones import VisionTransformer
 from torch import Tensor, nn
 
-from xvit_det import InputError, ViX
+from xvit_det import InputError, ViX, list_models
 from xvit_det.weights.translate import translate
 
 WIDTH, DEPTH, HEADS, CLASSES, SIDE = 32, 3, 2, 10, 64
@@ -104,6 +104,17 @@ def test_a_patch_is_reordered():
     model = build_ours(weights, out_type='cls_token')
     x = torch.randn(1, 3, SIDE, SIDE)
     torch.testing.assert_close(model.entries[0].stem(x), theirs.patch_embed.proj(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['deit_tiny', 'deit_small', 'deit_base', 'vit_tiny', 'vit_small', 'vit_base'])
+def test_variants_are_recognised(name):
+    with torch.device('meta'):
+        weights = timm.create_model(f'{name}_patch16_224').state_dict()
+        theirs = VisionTransformer(arch=f'deit-{name.split("_")[1]}').state_dict()
+    for head, kept in ((True, weights), (False, {f'backbone.{key}': weight for key, weight in theirs.items()})):
+        source = translate(kept)[1]
+        assert source.kind == ('classifier' if head else 'backbone')
+        assert source.config == f'deit_{name.split("_")[1]}_p16_in1k' in list_models()
 
 
 def test_distilled_deit_is_refused():

@@ -7,7 +7,7 @@ from mmpretrain.models.backbones import XCiT
 from timm.models.xcit import checkpoint_filter_fn
 from torch import Tensor, nn
 
-from xvit_det import InputError, XViT
+from xvit_det import InputError, XViT, list_models
 from xvit_det.backbones.xvit_archs import XCIT as ARCHS
 from xvit_det.weights.families import XCIT
 from xvit_det.weights.translate import translate
@@ -126,6 +126,23 @@ def test_variants_are_recognised(size, patch_size):
         detector = as_detector(weights, patch_size)
     assert translate(weights)[1].config == f'xcit_{size}_p{patch_size}_in1k'
     assert translate(detector)[1].config == f'mask_rcnn_xcit_{size}_p{patch_size}_3x'
+
+
+@pytest.mark.parametrize(
+    ('name', 'config'),
+    [
+        ('decode_head.scale_heads.0.0.conv.weight', 'semantic_fpn_xcit_small_24_p8_ade20k_80k'),
+        ('decode_head.psp_modules.0.1.conv.weight', 'upernet_xcit_small_24_p8_ade20k_160k'),
+    ],
+)
+def test_segmentors_are_recognised(name, config):
+    with torch.device('meta'):
+        weights = as_detector(timm.create_model('xcit_small_24_p8_224').state_dict(), 8)
+    weights = {key: weight for key, weight in weights.items() if not key.startswith('roi_head.')} | {
+        name: torch.ones(1)
+    }
+    ours, source = translate(weights)
+    assert source.config == config in list_models() and name in ours
 
 
 def test_sizes_are_those_of_the_archs():

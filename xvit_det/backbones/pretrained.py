@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
+from xvit_det.layers import XCiTClassBlock
 from xvit_det.weights.files import read_state_dict
 from xvit_det.weights.translate import BACKBONE, OPTIONAL, ROOTS, Source, translate
 
@@ -146,6 +147,13 @@ def check_source(model: nn.Module, weights: Mapping[str, Tensor], source: Source
         given = {name for name in given if not (i := re.match(r'blocks\.(\d+)', name)) or int(i[1]) < built}
     elif own & given:
         raise InputError(f'the weights are {source}, with {source.depth} blocks, and this {kind} has {depth}')
+    class_blocks = getattr(backbone, 'class_blocks', ())
+    theirs = any(name.startswith(f'{BACKBONE}class_blocks.') for name in weights)
+    if theirs and class_blocks and not isinstance(class_blocks[0], XCiTClassBlock):
+        raise InputError(
+            f"the weights are {source}, and this {kind} has X-ViT's class attention, which computes something else "
+            "from weights of the same names: set class_block='xcit' in its arch"
+        )
     for names, what in ((given - own, 'has no place for'), (own - given, 'also needs')):
         if names:
             raise InputError(

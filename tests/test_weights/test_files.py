@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,6 +58,21 @@ def test_half_a_file(tmp_path, name):
 def test_no_file(tmp_path, name):
     with pytest.raises(InputError, match=rf'{name} does not exist'):
         read_state_dict(tmp_path / name)
+
+
+def test_an_address_is_downloaded_once(tmp_path, monkeypatch):
+    asked = []
+
+    def download(address, path):
+        asked.append(address)
+        write_weights(Path(path), WEIGHTS, {})
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    for _ in range(2):
+        assert read_state_dict('https://nowhere/w.safetensors').keys() == WEIGHTS.keys()
+        assert CheckpointLoader.load_checkpoint('https://nowhere/w.safetensors')['state_dict'].keys() == WEIGHTS.keys()
+    assert asked == ['https://nowhere/w.safetensors']
 
 
 def test_what_could_run_code_is_read_on_purpose_only(tmp_path):

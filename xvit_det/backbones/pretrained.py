@@ -147,6 +147,12 @@ def check_source(model: nn.Module, weights: Mapping[str, Tensor], source: Source
         given = {name for name in given if not (i := re.match(r'blocks\.(\d+)', name)) or int(i[1]) < built}
     elif own & given:
         raise InputError(f'the weights are {source}, with {source.depth} blocks, and this {kind} has {depth}')
+    for names, what in ((given - own, 'has no place for'), (own - given, 'also needs')):
+        if names:
+            raise InputError(
+                f'the weights are {source}, and this {kind} is another model: it {what} {min(names)} and '
+                f'{len(names) - 1} more; `xvit-det convert` says which config they fit and can change the mixer'
+            )
     class_blocks = getattr(backbone, 'class_blocks', ())
     theirs = any(name.startswith(f'{BACKBONE}class_blocks.') for name in weights)
     if theirs and class_blocks and not isinstance(class_blocks[0], XCiTClassBlock):
@@ -154,12 +160,6 @@ def check_source(model: nn.Module, weights: Mapping[str, Tensor], source: Source
             f"the weights are {source}, and this {kind} has X-ViT's class attention, which computes something else "
             "from weights of the same names: set class_block='xcit' in its arch"
         )
-    for names, what in ((given - own, 'has no place for'), (own - given, 'also needs')):
-        if names:
-            raise InputError(
-                f'the weights are {source}, and this {kind} is another model: it {what} {min(names)} and '
-                f'{len(names) - 1} more; `xvit-det convert` says which config they fit and can change the mixer'
-            )
 
 
 def translate_backbone(backbone: nn.Module, state_dict: MutableMapping[str, Tensor], prefix: str) -> None:

@@ -118,16 +118,17 @@ def mmengine_macs() -> str:
     return table(titles, rows, texts=2)
 
 
-def xcit(pattern: str, figures: dict[str, str]) -> str:
-    """The XCiT configs, with the figures that XCiT's authors published."""
+def published(pattern: str, figures: dict[str, str]) -> str:
+    """Configs whose weights are published, with their authors' figures."""
     titles = ['config', 'parameters', 'of the backbone', 'GMAC', 'of the backbone', 'at']
-    titles.append(f"{' / '.join(figures.values())}, XCiT's authors'")
+    authors = {config(name).published.source.split(',')[0] for name in list_models(pattern)}
+    titles.append(f"{' / '.join(figures.values())}, {', '.join(authors)}'")
     rows = []
     for name in list_models(pattern):
-        row, published = model_row(name), config(name).published
+        row, values = model_row(name), config(name).published
         size = 'x'.join(map(str, row.size)) if len(set(row.size)) > 1 else row.size[0]
         cells = (f'`{name}`', f'{row.parameters:,}', f'{row.backbone_parameters:,}', gmacs(name, 'model_macs'))
-        rows.append((*cells, gmacs(name), size, ' / '.join(str(published[key]) for key in figures)))
+        rows.append((*cells, gmacs(name), size, ' / '.join(str(values[key]) for key in figures)))
     return table(titles, rows)
 
 
@@ -308,10 +309,11 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     'segmentation': segmentation,
     'mmengine_macs': mmengine_macs,
-    'xcit_in1k': lambda: xcit('xcit_*_in1k', dict(top1='ImageNet top-1')),
-    'xcit_detection': lambda: xcit('mask_rcnn_xcit_*', dict(bbox_mAP='box', segm_mAP='mask AP')),
-    'xcit_segmentation': lambda: xcit('*_xcit_*_ade20k_*', dict(mIoU='mIoU')),
-    'vix_in1k': lambda: configs('*_in1k', lambda name: not name.startswith(('xvit', 'xcit'))),
+    'xcit_in1k': lambda: published('xcit_*_in1k', dict(top1='ImageNet top-1')),
+    'deit_in1k': lambda: published('deit_*_in1k', dict(top1='ImageNet top-1')),
+    'xcit_detection': lambda: published('mask_rcnn_xcit_*', dict(bbox_mAP='box', segm_mAP='mask AP')),
+    'xcit_segmentation': lambda: published('*_xcit_*_ade20k_*', dict(mIoU='mIoU')),
+    'vix_in1k': lambda: configs('*_in1k', lambda name: not name.startswith(('xvit', 'xcit', 'deit'))),
     'vix_detection': vix_detection,
     'vix_tables': lambda: to_markdown(paper_rows()),
     'speed_summary': speed_summary,

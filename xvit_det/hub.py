@@ -74,7 +74,8 @@ def create_model(name: str | Path, pretrained: str | Path | None = None, **overr
 
     Args:
         name: One of :func:`list_models`, or the path of a config file.
-        pretrained: Checkpoint file with the weights of this model; ``None``: initial weights.
+        pretrained: Checkpoint file with the weights of this model, or of the published one that it equals; ``None``:
+            initial weights.
         **overrides: Merged into the ``model`` part of the config: ``backbone=dict(with_cp=True)``.
 
     Returns:

@@ -1,8 +1,5 @@
 """XViT with XCA is XCiT: the same maps and logits as mmpretrain's and timm's classes give with the same weights."""
 
-import re
-from collections.abc import Callable
-
 import pytest
 import timm
 import torch
@@ -13,40 +10,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from xvit_det import XViT
 from xvit_det.backbones.xvit_archs import XCIT
+from xvit_det.weights.families import XCIT as XCIT_NAMES
+from xvit_det.weights.translate import translate
 
 WIDTH, DEPTH, HEADS, CLASSES = 32, 3, 4, 10
 ARCH = dict(embed_dims=WIDTH, depth=DEPTH, attn_dims=WIDTH, num_heads=HEADS, mlp_ratio=4, num_class_layers=2)
 SIZES = [(224, 224), (97, 131)]
 
-# From the peers' names to ours; mmpretrain's wrap layers once more.
-RULES: list[tuple[str, str | Callable]] = [
-    (r'^(xca_layers|blocks)', 'blocks'),
-    (r'^(ca_layers|cls_attn_blocks)', 'class_blocks'),
-    (r'patch_embed\.proj\.(\d+)\.conv', r'stem.convs.\1'),
-    (r'patch_embed\.proj\.(\d+)\.bn', r'stem.norms.\1'),
-    (r'patch_embed\.proj\.(\d)\.0', lambda found: f'stem.convs.{int(found[1]) // 2}'),
-    (r'patch_embed\.proj\.(\d)\.1', lambda found: f'stem.norms.{int(found[1]) // 2}'),
-    (r'token_projection(\.conv)?', 'proj'),
-    # Theirs are numbered by the order in the constructor, ours by the order in which they run: LPI before the MLP.
-    (r'^(blocks\.\d+\.)(norm|gamma)([23])', lambda found: f'{found[1]}{found[2]}{5 - int(found[3])}'),
-    (r'gamma(\d)', r'affine\1.alpha'),
-    (r'local_mp\.(conv1\.)?bn', 'lpi.norm'),
-    (r'local_mp\.(conv\d)(\.conv)?', r'lpi.\1'),
-    (r'(mlp\.fc1|ffn\.layers\.0\.0)', 'mlp.0'),
-    (r'(mlp\.fc2|ffn\.layers\.1)', 'mlp.2'),
-]
-
 
 def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of an XCiT under our names."""
-    ours = {}
-    for name, weight in weights.items():
-        for pattern, replacement in RULES:
-            name = re.sub(pattern, replacement, name)
-        ours[name] = weight
-    for name in [name for name in ours if re.search(r'class_blocks.*\.attn\.k\.', name)]:
-        ours[name.replace('.k.', '.kv.')] = torch.cat((ours.pop(name), ours.pop(name.replace('.k.', '.v.'))))
-    return ours
+    ours, source = translate(weights)
+    assert source is not None and source.family is XCIT_NAMES
+    return {name.removeprefix('backbone.'): weight for name, weight in ours.items()}
 
 
 @torch.no_grad()
@@ -89,8 +65,7 @@ def build_ours(weights: dict[str, Tensor], **options) -> XViT:
     arch = dict(ARCH, layer_scale=1.0, class_block='xcit', tokens_norm=tokens_norm, ceil_pool=False)
     model = XViT(arch=arch, mixer='xca', **options).to(weights['cls_token'].dtype).eval()
     own = model.state_dict()
-    missing, _ = model.load_state_dict({name: w for name, w in weights.items() if name in own}, strict=False)
-    assert all(name.endswith('.beta') for name in missing)  # zero, which is XCiT's
+    model.load_state_dict({name: w for name, w in weights.items() if name in own})
     return model
 
 
@@ -109,7 +84,7 @@ def test_maps_and_logits_are_xcits(peer, patch_size, tokens_norm, dtype, toleran
     maps = build_ours(weights, **options, out_type='featmap', out_indices=range(DEPTH))
     classifier = build_ours(weights, **options, out_type='cls_token')
     used = {*maps.state_dict(), *classifier.state_dict()}
-    assert set(weights) - used == {'head.weight', 'head.bias'}
+    assert set(weights) - used == {'head.fc.weight', 'head.fc.bias'}
     for size in SIZES:
         x = torch.randn(2, 3, *size, dtype=dtype)
         expected, logits = maps_and_logits(theirs, x)
@@ -127,7 +102,7 @@ def test_every_arch_has_the_shapes_of_timms(arch, patch_size):
         theirs = timm.create_model(name)
         ours = XViT(arch=arch, mixer='xca', patch_size=patch_size, out_type='cls_token').state_dict()
     weights = {key: weight.shape for key, weight in renamed(theirs.state_dict()).items() if not key.startswith('head.')}
-    assert weights == {key: weight.shape for key, weight in ours.items() if not key.endswith('.beta')}
+    assert weights == {key: weight.shape for key, weight in ours.items()}
     assert XCIT[arch]['tokens_norm'] == theirs.cls_attn_blocks[0].tokens_norm
     assert XCIT[arch]['num_heads'] == theirs.blocks[0].attn.num_heads
     gamma = timm.create_model(name, depth=1, cls_attn_layers=0).blocks[0].gamma1

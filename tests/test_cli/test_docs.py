@@ -12,6 +12,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from mmengine.registry import DefaultScope
 from torch.distributed.elastic.utils.distributed import get_free_port
@@ -49,6 +50,7 @@ KINDS = {
     'cifar': r'python tools/(train|test)\.py \S+_cifar10\.py',
     'tiny_imagenet': r'python tools/train\.py \S+_tinyimagenet\.py',
     'no_attention': r'xvit-det train mask_rcnn_xvit_context',
+    'convert': r'xvit-det (convert|(test|train) mask_rcnn_xcit_)',
     'selfsup': r'xvit-det train (densecl|mocov2|distill)_xvit_s_in1k_200e',
     'machines': r'(NNODES=2 .*)?tools/dist_train\.sh',
     'slurm': r'GPUS=16 tools/slurm_train\.sh',
@@ -228,6 +230,31 @@ def test_training_on_tiny_imagenet(clone, tiny_imagenet_folder, capfd):
     (command,) = commands('tiny_imagenet')
     call(f'{command} {SHORT}')
     assert 'accuracy/top1' in capfd.readouterr().out
+
+
+def test_starting_from_weights(clone, capfd):
+    """The files that the commands name have their projects' names for weights that nobody has trained."""
+    theirs = {
+        name: timm.create_model(name).state_dict() for name in ('xcit_small_12_p16_224', 'deit_small_patch16_224')
+    }
+    torch.save(dict(model=theirs['xcit_small_12_p16_224']), 'xcit_small_12_p16_224.pth')
+    torch.save(dict(model=theirs['deit_small_patch16_224']), 'deit_small_patch16_224-cd65a155.pth')
+    detector = xvit_det.create_model('mask_rcnn_xcit_small_12_p16_3x').state_dict()
+    weights = {name: weight for name, weight in detector.items() if not name.startswith('backbone.')}
+    weights |= {
+        f'backbone.{n}': w for n, w in theirs['xcit_small_12_p16_224'].items() if n.startswith(('patch', 'pos', 'bl'))
+    }
+    fpn = (('backbone.pyramid.levels.0', 'backbone.fpn1'), ('backbone.pyramid.levels.1', 'backbone.fpn2'))
+    weights |= {n.replace(*names): w for n, w in detector.items() for names in fpn if n.startswith(names[0])}
+    torch.save(dict(state_dict=weights, meta=dict(epoch=36)), 'maskrcnn_xcit_small_12_p16.pth')
+    for command in commands('convert'):
+        kind = command.split()[1]
+        small = dict(
+            convert='', test=f'--cfg-options {SMALL_TEST}', train=f'{SHORT} {MULTISCALE}'.removeprefix('--cfg-options ')
+        )
+        call(f'{command} {small[kind]}')
+    output = capfd.readouterr().out
+    assert output.count('Written: ') == 3 and f'{len(detector)} of {len(detector)}' in output
 
 
 @pytest.mark.parametrize('command', commands('selfsup'))

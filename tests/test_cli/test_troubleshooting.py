@@ -1,10 +1,12 @@
 """The error messages that docs/troubleshooting.md quotes are those that the mistakes raise."""
 
+import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 import xvit_det
@@ -55,6 +57,16 @@ def load_other_weights() -> None:
     XViT(arch='tiny', init_cfg=dict(type='Pretrained', checkpoint='resnet50.pth')).init_weights()
 
 
+def load_another_mixer() -> None:
+    torch.save(dict(model=timm.create_model('xcit_nano_12_p16_224').state_dict()), 'xcit.pth')
+    XViT(arch='nano_12', init_cfg=dict(type='Pretrained', checkpoint='xcit.pth')).init_weights()
+
+
+def load_arguments() -> None:
+    torch.save(dict(model=dict(a=torch.zeros(1)), args=argparse.Namespace(lr=1)), 'training.pth')
+    xvit_det.create_model('xcit_nano_12_p16_in1k', pretrained='training.pth')
+
+
 def load_after_fusing() -> None:
     backbone = XViT(arch='tiny').eval()
     weights = backbone.state_dict()
@@ -97,6 +109,8 @@ MISTAKES = {
         evaluate, CUSTOM, 'resnet50.pth', '--cfg-options', *CLASSES, 'test_dataloader.num_workers=0'
     ),
     'Pretrained weights of another model': of(xvit_det.InputError, load_other_weights),
+    'Published weights of another model': of(xvit_det.InputError, load_another_mixer),
+    'A file that holds more than weights': of(xvit_det.InputError, load_arguments),
     'The neck expects other channels': of(RuntimeError, forget_the_neck),
     'Too few tokens for the landmarks': of(
         xvit_det.InputError, lambda: ViX(arch='tiny', mixer='nystrom')(torch.zeros(1, 3, 96, 96))

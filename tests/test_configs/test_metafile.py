@@ -56,7 +56,7 @@ def test_figures_are_marked_and_stand_at_one_recipe(index):
     }
     assert metrics == {'box AP (paper)': 44.6, 'mask AP (paper)': 40.4}
     for model in index.models:
-        whose = "(XCiT's authors)" if '_xcit_' in f'_{model.name}' else '(paper)'
+        (whose,) = [f"({name}'s authors)" for name in ('XCiT', 'DeiT') if name.lower() in model.name] or ['(paper)']
         assert all(name.endswith(whose) for result in model.results or [] for name in result.metrics)
 
 

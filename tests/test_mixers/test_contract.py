@@ -14,14 +14,17 @@ GRID, PREFIX, DIMS, HEADS = (3, 5), 1, 16, 2
 TOKENS = PREFIX + GRID[0] * GRID[1]
 VARIANTS = {
     'softmax': dict(type='softmax'),
+    'softmax with biases': dict(type='softmax', qkv_bias=True),
     'softmax with its map': dict(type='softmax', fused=False),
     'performer': dict(type='performer'),
+    'performer without biases': dict(type='performer', qkv_bias=False),
     'performer relu': dict(type='performer', kernel='relu'),
     'performer local': dict(type='performer', local_heads=1, window=4),
     'linformer': dict(type='linformer', projected=4),
     'linformer all heads': dict(type='linformer', projected=4, one_kv_head=False, share_kv=False),
     'nystrom': dict(type='nystrom', landmarks=4, conv_kernel=5),
     'nystrom filled': dict(type='nystrom', landmarks=5, conv_kernel=5),
+    'nystrom with biases': dict(type='nystrom', landmarks=5, conv_kernel=5, qkv_bias=True),
     'nystrom masked': dict(type='nystrom', landmarks=7, conv_kernel=None, mask_fill=True),
     'fourier': dict(type='fourier'),
     'mlp': dict(type='mlp'),

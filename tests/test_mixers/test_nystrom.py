@@ -59,6 +59,15 @@ def test_mask_fill_equals_the_package_given_a_mask():
     assert not torch.allclose(ours(x), theirs(x, mask=torch.ones(1, 21, dtype=torch.bool)), atol=1e-4)
 
 
+def test_with_biases_the_tokens_in_front_are_masked():
+    """Their queries, keys and values would be the biases: what counts is as if they were padding of the input."""
+    torch.manual_seed(0)
+    mixer = NystromAttention(8, 2, landmarks=6, conv_kernel=5, qkv_bias=True).double()
+    x = torch.randn(1, 21, 8, dtype=torch.float64)
+    longer = torch.cat((torch.randn(1, 3, 8, dtype=torch.float64), x), dim=1)
+    torch.testing.assert_close(mixer(x), mixer(longer, torch.arange(24)[None] >= 3)[:, 3:])
+
+
 def by_definition(mixer, x, valid):
     """Equation 13 with dense matrices, one image and head at a time, over the tokens that count.
 

@@ -27,9 +27,10 @@ def by_definition(mixer, x, keep):
 
 @pytest.mark.parametrize('fused', [True, False])
 @pytest.mark.parametrize('head_dims', [None, 3])
-def test_equals_its_definition(fused, head_dims):
+@pytest.mark.parametrize('qkv_bias', [False, True])
+def test_equals_its_definition(fused, head_dims, qkv_bias):
     torch.manual_seed(0)
-    mixer = SoftmaxAttention(8, 2, head_dims, fused=fused).double()
+    mixer = SoftmaxAttention(8, 2, head_dims, fused=fused, qkv_bias=qkv_bias).double()
     x = torch.randn(2, 5, 8, dtype=torch.float64)
     out, maps = by_definition(mixer, x, torch.ones(2, 5))
     torch.testing.assert_close(mixer(x), out)

@@ -12,8 +12,8 @@ from xvit_det.hub import config_dir, find_config, list_models
 
 HEADER = """\
 # Written by `python tools/generate.py` from the configs; do not edit. Parameters and FLOPs (multiply-accumulates) are
-# counted on this code. Metrics marked (paper) are the papers' own figures, those marked (XCiT's authors) belong to the
-# weights that XCiT's authors published; none was measured here. No weights of X-ViT and ViX are published.
+# counted on this code. Metrics marked (paper) are the papers' own figures, those marked with authors (XCiT's, DeiT's)
+# belong to the weights that these published; none was measured here. No weights of X-ViT and ViX are published.
 """
 XVIT = dict(
     Title='X-ViT: High Performance Linear Vision Transformer without Softmax', URL='https://arxiv.org/abs/2109.14382'
@@ -54,8 +54,6 @@ DATASETS = {
     'ADE20KDataset': 'ADE20K',
     'CityscapesDataset': 'Cityscapes',
 }
-# Key of a config that holds figures: whose they are.
-FIGURES = {'paper': 'paper', 'published': "XCiT's authors"}
 # Key of a figure: task and metric.
 METRICS = {
     'bbox_mAP': ('Object Detection', 'box AP'),
@@ -103,7 +101,9 @@ def _entry(name: str, cfg: Config, collection: str) -> dict[str, Any]:
             metadata['FLOPs'] = row.model_macs
     config = find_config(name).relative_to(config_dir().parent)
     entry = {'Name': name, 'In Collection': collection, 'Config': str(config), 'Metadata': metadata}
-    results = [result for key, whose in FIGURES.items() for result in _results(cfg.get(key) or {}, whose, dataset)]
+    published = cfg.get('published') or {}
+    figures = (('paper', cfg.get('paper') or {}), (published.get('source', '').split(',')[0], published))
+    results = [result for whose, values in figures for result in _results(values, whose, dataset)]
     return entry | {'Results': results} if results else entry
 
 

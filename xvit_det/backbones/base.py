@@ -11,7 +11,14 @@ from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from xvit_det.backbones.pretrained import FUSED, check_fused, load_pretrained, log_resampled, resample_tables
+from xvit_det.backbones.pretrained import (
+    FUSED,
+    check_fused,
+    load_pretrained,
+    log_resampled,
+    resample_tables,
+    translate_backbone,
+)
 from xvit_det.errors import InputError
 from xvit_det.folding import fold_parts
 from xvit_det.layers.pyramid import STRIDES
@@ -155,6 +162,7 @@ class Backbone(BaseModule, ABC):
         )
         if out_type == 'cls_token' and self.out_indices != (depth - 1,):
             raise InputError(f'out_type cls_token reads the last block only, not out_indices={out_indices}')
+        self.depth = depth
         # Blocks after the last output would never get a gradient, so they are not built.
         self.num_blocks = self.out_indices[-1] + 1
         if self.num_blocks < depth and not (out_indices is None and out_strides is None):
@@ -266,6 +274,7 @@ class Backbone(BaseModule, ABC):
 
     def _load_from_state_dict(self, state_dict: MutableMapping[str, Tensor], prefix: str, *args: Any) -> None:
         # Called on every load path, before the submodules load from the same dict.
+        translate_backbone(self, state_dict, prefix)
         check_fused(self, state_dict, prefix)
         log_resampled(type(self).__name__, resample_tables(self, state_dict, prefix))
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,52 +1,22 @@
-"""Loading weights: reading them safely, resampling what belongs to another image size, reporting what matched."""
+"""Loading weights: checking that they fit, resampling what belongs to another image size, reporting what matched."""
 
 import logging
-import pickle
-from collections.abc import Iterable, MutableMapping
+import re
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
+from xvit_det.layers import XCiTClassBlock
+from xvit_det.weights.files import read_state_dict
+from xvit_det.weights.translate import BACKBONE, OPTIONAL, ROOTS, Source, translate
 
-# Tried when no prefix is given: bare weights, a detector or classifier, the same wrapped for DDP.
-_PREFIXES = ('', 'backbone.', 'module.', 'module.backbone.')
 # A buffer that only a fused backbone has: in a checkpoint it marks the weights as fused.
 FUSED = 'fused'
-
-
-def read_state_dict(checkpoint: str | Path) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint without running code from it (``weights_only=True``).
-
-    Args:
-        checkpoint: A file or an http(s) address. Weights may be at the top level or under ``state_dict`` or ``model``.
-
-    Raises:
-        InputError: The file does not exist, is not a checkpoint, or holds no weights.
-    """
-    checkpoint = str(checkpoint)
-    try:
-        if checkpoint.startswith(('http://', 'https://')):
-            content = torch.hub.load_state_dict_from_url(checkpoint, map_location='cpu', weights_only=True)
-        else:
-            content = torch.load(checkpoint, map_location='cpu', weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f'checkpoint {checkpoint} does not exist') from None
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f'checkpoint {checkpoint} cannot be read as PyTorch weights: {reason}') from error
-    for key in ('state_dict', 'model'):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    weights = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
-    if not weights:
-        raise InputError(
-            f'checkpoint {checkpoint} holds no weights: no tensors at its top level, in state_dict or model'
-        )
-    return weights
 
 
 def check_fused(module: nn.Module, weights: Iterable[str], prefix: str = '') -> None:
@@ -75,23 +45,27 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
     Args:
         module: What to load into, such as a backbone. Its attribute ``new_in_detection`` holds name prefixes of weights
             that a classification checkpoint is not expected to have.
-        checkpoint: See :func:`read_state_dict`.
-        prefix: What precedes the module's own names in the checkpoint. ``None``: selected automatically from ``''``,
-            ``'backbone.'``, ``'module.'`` and ``'module.backbone.'`` by the number of matching names.
+        checkpoint: See :func:`xvit_det.weights.files.read_state_dict`. Another project's names are translated, see
+            :func:`xvit_det.weights.translate.translate`.
+        prefix: What precedes the module's own names in the checkpoint. ``None``, and for another project's file:
+            selected automatically from ``''``, ``'backbone.'``, ``'module.'`` and ``'module.backbone.'`` by the number
+            of matching names.
 
     Returns:
         Names under ``matched``, ``missing`` (in the module only) and ``unexpected`` (in the checkpoint only).
 
     Raises:
-        InputError: Nothing matches, or a tensor has another shape than the module's and is not a table over tokens,
-            which is resampled.
+        InputError: Nothing matches; or a tensor has another shape than the module's and is not a table over tokens,
+            which is resampled; or another project's file is of another model.
     """
-    weights = read_state_dict(checkpoint)
+    weights, source = translate_for(module, read_state_dict(checkpoint))
     own = module.state_dict()
     if prefix and not prefix.endswith('.'):
         prefix += '.'
+    if source:
+        prefix = None  # of the file's own names, which are translated
     if prefix is None:
-        prefix = max(_PREFIXES, key=lambda p: sum(p + name in weights for name in own))
+        prefix = max(ROOTS, key=lambda p: sum(p + name in weights for name in own))
     found = {name[len(prefix) :]: tensor for name, tensor in weights.items() if name.startswith(prefix)}
     report = {
         'matched': [name for name in own if name in found],
@@ -99,6 +73,8 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
         'unexpected': [name for name in found if name not in own],
     }
     kind = type(module).__name__
+    if source:
+        print_log(f'{kind}: {checkpoint} is {source}: its names are translated', logger='current')
     if not report['matched']:
         raise InputError(
             f'checkpoint {checkpoint} has no weight of {kind} under the prefix {prefix!r}: it has names like '
@@ -116,6 +92,96 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
     _log_report(kind, str(checkpoint), report, getattr(module, 'new_in_detection', ()))
     log_resampled(kind, resampled)
     return report
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model in wrappers that keep it in ``module``: DDP, test-time augmentation."""
+    while hasattr(model, 'module'):
+        model = model.get_submodule('module')
+    return model
+
+
+def translate_for(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Source | None]:
+    """Translate another project's names for a model of ours; any other model, such as that project's, keeps them.
+
+    Args:
+        model: What is loaded into.
+        weights: Those of a file.
+
+    Returns:
+        As :func:`xvit_det.weights.translate.translate`.
+
+    Raises:
+        InputError: They are of another model.
+    """
+    if not any(hasattr(module, 'new_in_detection') for module in model.modules()):
+        return weights, None
+    translated, source = translate(weights)
+    if source:
+        check_source(unwrap(model), translated, source)
+    return translated, source
+
+
+def check_source(model: nn.Module, weights: Mapping[str, Tensor], source: Source) -> None:
+    """Make sure that another project's weights are of the very model that they are loaded into.
+
+    Loading in part would be a start that is worth little, and easily taken for the whole. Weights that only some uses
+    of a backbone have, such as a pyramid's, may be missing or left over.
+
+    Args:
+        model: A backbone of ours, or a model with one as ``backbone``.
+        weights: Translated weights, with the names of a whole model.
+        source: What they are.
+
+    Raises:
+        InputError: They are of another model.
+    """
+    backbone: Any = getattr(model, 'backbone', model)
+    check_fused(backbone, weights)
+    own = {name for name in backbone.state_dict() if not name.startswith(OPTIONAL)}
+    given = {name.removeprefix(BACKBONE) for name in weights if name.startswith(BACKBONE)}
+    given = {name for name in given if not name.startswith(OPTIONAL)}
+    kind, depth = type(backbone).__name__, getattr(backbone, 'depth', source.depth)
+    if depth == source.depth:  # blocks after the last output are not built
+        built = getattr(backbone, 'num_blocks', depth)
+        given = {name for name in given if not (i := re.match(r'blocks\.(\d+)', name)) or int(i[1]) < built}
+    elif own & given:
+        raise InputError(f'the weights are {source}, with {source.depth} blocks, and this {kind} has {depth}')
+    for names, what in ((given - own, 'has no place for'), (own - given, 'also needs')):
+        if names:
+            raise InputError(
+                f'the weights are {source}, and this {kind} is another model: it {what} {min(names)} and '
+                f'{len(names) - 1} more; `xvit-det convert` says which config they fit and can change the mixer'
+            )
+    class_blocks = getattr(backbone, 'class_blocks', ())
+    theirs = any(name.startswith(f'{BACKBONE}class_blocks.') for name in weights)
+    if theirs and class_blocks and not isinstance(class_blocks[0], XCiTClassBlock):
+        raise InputError(
+            f"the weights are {source}, and this {kind} has X-ViT's class attention, which computes something else "
+            "from weights of the same names: set class_block='xcit' in its arch"
+        )
+
+
+def translate_backbone(backbone: nn.Module, state_dict: MutableMapping[str, Tensor], prefix: str) -> None:
+    """Translate another project's names of a backbone, in ``state_dict``, whichever way it is loaded.
+
+    Args:
+        backbone: What is loaded into.
+        state_dict: The weights; changed in place.
+        prefix: What precedes the backbone's names in it.
+
+    Raises:
+        InputError: They are of another model.
+    """
+    theirs = {name.removeprefix(prefix): weight for name, weight in state_dict.items() if name.startswith(prefix)}
+    ours, source = translate(theirs)
+    if source is None:
+        return
+    check_source(backbone, ours, source)
+    for name in theirs:
+        del state_dict[prefix + name]
+    state_dict.update({prefix + name.removeprefix(BACKBONE): weight for name, weight in ours.items()})
+    print_log(f'{type(backbone).__name__}: the names of {source} are translated', logger='current')
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import xvit_det
 COMMANDS = {
     'train': ('train a detector, segmentor or classifier', 'mask_rcnn_xvit_s_3x --data-root data/coco'),
     'test': ('evaluate a checkpoint', 'mask_rcnn_xvit_s_3x epoch_36.pth --data-root data/coco'),
+    'convert': ("make other projects' weights a file for a config", 'maskrcnn_xcit_small_12_p16.pth'),
     'look': ('find out what each block of a trained model is worth', 'mask_rcnn_xvit_s_3x epoch_36.pth --images 500'),
     'demo': ('train a small detector or segmentor on drawn shapes, in minutes', '--task segmentation'),
     'models': ('list the shipped models with parameters and MACs', "'*xvit_s*'"),

@@ -9,12 +9,15 @@ from urllib.error import URLError
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.evaluator import DumpResults
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from xvit_det.backbones.pretrained import translate_for
 from xvit_det.config.weights_check import check_checkpoint
 from xvit_det.errors import InputError
+from xvit_det.weights.files import find_weights
 
 # First words of log records that go to the file only.
 FILE_ONLY = (
@@ -57,14 +60,26 @@ class ScreenRunner(Runner):
                 del state[parameter]
 
 
+class TranslateNames(Hook):
+    """Gives the Runner the weights that :func:`check_checkpoint` has checked: of any file that it understands, with our
+    names."""
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if runner._resume and 'epoch' not in checkpoint.get('meta', {}):
+            raise InputError('training cannot be resumed from weights alone; start from them with load_from instead')
+        weights, source = translate_for(runner.model, find_weights(checkpoint))
+        if source or 'state_dict' not in checkpoint:
+            checkpoint['state_dict'] = dict(weights)
+
+
 def build_runner(cfg: Config) -> Runner:
-    """mmengine's Runner for the config.
+    """mmengine's Runner for the config, which loads other projects' weights, too.
 
     Raises:
         InputError: The config names a class that is not registered, or gives a class an argument that it does not have.
     """
     try:
-        return RUNNERS.build(cfg) if 'runner_type' in cfg else ScreenRunner.from_cfg(cfg)
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ScreenRunner.from_cfg(cfg)
     except KeyError as error:
         if 'registry' not in str(error):
             raise
@@ -80,6 +95,8 @@ def build_runner(cfg: Config) -> Runner:
             f'{str(error).splitlines()[0]}; if it is left over from the base config, as depth and pretrained of a '
             f'ResNet, add _delete_=True to the dict that replaces it'
         ) from error
+    runner.register_hook(TranslateNames(), 'HIGHEST')  # before hooks that read the checkpoint, such as EMA's
+    return runner
 
 
 def train(cfg: Config, images: dict[str, int]) -> None:

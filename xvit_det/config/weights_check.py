@@ -3,8 +3,9 @@
 from mmengine.logging import print_log
 from torch import nn
 
-from xvit_det.backbones.pretrained import read_state_dict, resample_tables
+from xvit_det.backbones.pretrained import resample_tables, translate_for, unwrap
 from xvit_det.errors import InputError
+from xvit_det.weights.files import read_state_dict
 
 
 def check_checkpoint(model: nn.Module, path: str, complete: bool = True) -> None:
@@ -19,9 +20,11 @@ def check_checkpoint(model: nn.Module, path: str, complete: bool = True) -> None
     Raises:
         InputError: The file is missing or unreadable, or of another architecture.
     """
-    while hasattr(model, 'module'):
-        model = model.get_submodule('module')
-    weights = {name.removeprefix('module.'): tensor for name, tensor in read_state_dict(path).items()}
+    model = unwrap(model)
+    translated, source = translate_for(model, read_state_dict(path))
+    if source:
+        print_log(f'Checkpoint {path} is {source}: its names are translated.', logger='current')
+    weights = {name.removeprefix('module.'): tensor for name, tensor in translated.items()}
     resample_tables(model, weights)  # as loading them will do
     given = {name: tensor.shape for name, tensor in weights.items()}
     own = {name: tensor.shape for name, tensor in model.state_dict().items()}

@@ -22,7 +22,8 @@ class NystromAttention(TokenMixer):
     from all queries to the landmarks. Both are calls of ``scaled_dot_product_attention``: no (N, m) matrix is stored.
 
     The sequence is left-padded with zero tokens to a multiple of the number of landmarks. In the released code, and
-    here by default, they take part in means and softmax sums; ``mask_fill`` masks them.
+    here by default, they take part in means and softmax sums; ``mask_fill`` masks them, and so does ``qkv_bias``, with
+    which their q, k and v would not be zero.
 
     Args:
         embed_dims: Width C of the tokens.
@@ -32,6 +33,7 @@ class NystromAttention(TokenMixer):
         pinv_iterations: Iterations of the pseudo-inverse.
         conv_kernel: Odd kernel size of the convolution of v along the sequence; ``None``: no convolution.
         mask_fill: Mask these padding tokens.
+        qkv_bias: Give q, k and v a bias, as DeiT does.
         rotary: Rotates queries and keys by their position.
 
     Raises:
@@ -48,6 +50,7 @@ class NystromAttention(TokenMixer):
         pinv_iterations: int = 6,
         conv_kernel: int | None = 33,
         mask_fill: bool = False,
+        qkv_bias: bool = False,
         rotary: RotaryPosition | None = None,
     ) -> None:
         super().__init__(embed_dims)
@@ -60,9 +63,9 @@ class NystromAttention(TokenMixer):
         self.num_heads = num_heads
         self.landmarks = landmarks
         self.pinv_iterations = pinv_iterations
-        self.mask_fill = mask_fill
+        self.mask_fill = mask_fill or qkv_bias
         self.rotary = rotary
-        self.qkv = nn.Linear(embed_dims, 3 * num_heads * head_dims, bias=False)
+        self.qkv = nn.Linear(embed_dims, 3 * num_heads * head_dims, bias=qkv_bias)
         self.proj = nn.Linear(num_heads * head_dims, embed_dims)
         self.conv = None
         if conv_kernel is not None:
@@ -80,7 +83,7 @@ class NystromAttention(TokenMixer):
         if valid is not None:
             # With mask_fill the zeros in front are masked like padding, otherwise they count as valid.
             valid = F.pad(valid.bool(), (fill, 0), value=not self.mask_fill)[:, None, :, None]  # (B, 1, N', 1)
-        x = F.pad(x, (0, 0, fill, 0)) if fill else x  # without a bias, a zero token's q, k and v are zero
+        x = F.pad(x, (0, 0, fill, 0)) if fill else x  # q, k and v are zero there: without a bias, or masked
         q, k, v = split_parts(self.qkv(x), self.num_heads, 3)  # (B, N', 3·H·d) -> 3 x (B, H, N', d)
         if self.rotary is not None:
             q, k = self.rotary.rotate_both(q, k, size)

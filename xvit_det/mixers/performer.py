@@ -59,6 +59,7 @@ class PerformerAttention(TokenMixer):
         window: Tokens per window of the local heads; each attends to its own and the two adjacent windows.
         redraw_interval: Draw new random features after this many training steps; ``None``: never, as in the released
             ViX code.
+        qkv_bias: Give q, k and v a bias.
         rotary: Rotates queries and keys by their position.
 
     Raises:
@@ -79,6 +80,7 @@ class PerformerAttention(TokenMixer):
         local_heads: int = 0,
         window: int = 256,
         redraw_interval: int | None = None,
+        qkv_bias: bool = True,
         rotary: RotaryPosition | None = None,
     ) -> None:
         super().__init__(embed_dims)
@@ -101,9 +103,9 @@ class PerformerAttention(TokenMixer):
         self.redraw_interval = redraw_interval
         self.rotary = rotary
         inner = num_heads * head_dims
-        self.q = nn.Linear(embed_dims, inner)
-        self.k = nn.Linear(embed_dims, inner)
-        self.v = nn.Linear(embed_dims, inner)
+        self.q = nn.Linear(embed_dims, inner, bias=qkv_bias)
+        self.k = nn.Linear(embed_dims, inner, bias=qkv_bias)
+        self.v = nn.Linear(embed_dims, inner, bias=qkv_bias)
         self.proj = nn.Linear(inner, embed_dims)
         self.register_buffer('features', orthogonal_features(num_features, head_dims))
         self.steps = 0

@@ -21,6 +21,7 @@ class SoftmaxAttention(TokenMixer):
         attn_drop: Dropout rate of the attention map.
         fused: Use PyTorch's ``scaled_dot_product_attention``, which does not store the (N, N) maps. ``False`` stores
             them, as in the memory figures of papers before 2022.
+        qkv_bias: Give q, k and v a bias, as DeiT does.
         rotary: Rotates queries and keys by their position.
 
     Raises:
@@ -35,6 +36,7 @@ class SoftmaxAttention(TokenMixer):
         *,
         attn_drop: float = 0.0,
         fused: bool = True,
+        qkv_bias: bool = False,
         rotary: RotaryPosition | None = None,
     ) -> None:
         super().__init__(embed_dims)
@@ -43,7 +45,7 @@ class SoftmaxAttention(TokenMixer):
         self.attn_drop = attn_drop
         self.fused = fused
         self.rotary = rotary
-        self.qkv = nn.Linear(embed_dims, 3 * num_heads * head_dims, bias=False)
+        self.qkv = nn.Linear(embed_dims, 3 * num_heads * head_dims, bias=qkv_bias)
         self.proj = nn.Linear(num_heads * head_dims, embed_dims)
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:

@@ -1,0 +1,1 @@
+"""Other projects' weights: files read and written, names translated to ours."""

@@ -1,0 +1,141 @@
+"""Files of weights: PyTorch's and safetensors, read without running code that they may carry."""
+
+import hashlib
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xvit_det.errors import InputError
+
+# Where checkpoints keep their weights: mmengine's, the ImageNet scripts', DINO's (which evaluates the teacher).
+KEYS = ('state_dict', 'model', 'teacher')
+SAFETENSORS = '.safetensors'
+
+
+def read_state_dict(checkpoint: str | Path, trust: bool = False) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint without running code from it (``weights_only=True``).
+
+    Args:
+        checkpoint: A file or an http(s) address: safetensors if it ends in ``.safetensors``, else PyTorch's format.
+            Weights may be at the top level or under one of ``KEYS``.
+        trust: Read a PyTorch file with whatever it holds, which may run code from it.
+
+    Raises:
+        InputError: The file does not exist, is not a checkpoint, holds no weights, or needs more than tensors and plain
+            values.
+    """
+    content = read_checkpoint(checkpoint, trust)
+    weights = find_weights(content)
+    if not weights:
+        raise InputError(
+            f'checkpoint {checkpoint} holds no weights: no tensors at its top level, in {" or ".join(KEYS)}'
+        )
+    return weights
+
+
+def read_checkpoint(checkpoint: str | Path, trust: bool = False) -> Any:
+    """All that a checkpoint holds: the weights of a safetensors file under ``state_dict``, its header under ``meta``.
+
+    Args: as :func:`read_state_dict`.
+    """
+    path = str(checkpoint)
+    try:
+        path = local_file(path)
+        if path.endswith(SAFETENSORS):
+            return _read_safetensors(path)
+        return torch.load(path, map_location='cpu', weights_only=not trust)
+    except FileNotFoundError:
+        raise InputError(f'checkpoint {checkpoint} does not exist') from None
+    except pickle.UnpicklingError as error:
+        if unsafe := re.search(r'GLOBAL (\S+)', str(error)):
+            raise InputError(
+                f'checkpoint {checkpoint} cannot be read as PyTorch weights: it also holds {unsafe[1]}, and '
+                f'reading that can run code; if you trust the file, `xvit-det convert {checkpoint} --trust` reads all '
+                f'of it once and writes the weights'
+            ) from error
+        raise InputError(
+            f'checkpoint {checkpoint} cannot be read as PyTorch weights: it is damaged or of another format'
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f'checkpoint {checkpoint} cannot be read as PyTorch weights: {reason}') from error
+
+
+def local_file(checkpoint: str | Path) -> str:
+    """The path of a file; an http(s) address is downloaded into torch's cache, if it is not there."""
+    if not str(checkpoint).startswith(('http://', 'https://')):
+        return str(checkpoint)
+    path = Path(torch.hub.get_dir(), 'checkpoints', str(checkpoint).rsplit('/', 1)[1])
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(str(checkpoint), str(path))
+    return str(path)
+
+
+def find_weights(content: Any) -> dict[str, Tensor]:
+    """The tensors in a checkpoint, at its top level or under one of ``KEYS``; none if it holds none."""
+    for key in KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    return {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Write a file: safetensors if it ends so, with ``header`` as its metadata, else as mmengine does, under ``meta``.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    # A part of a larger tensor would be saved as all of it.
+    weights = {name: weight.detach().clone(memory_format=torch.contiguous_format) for name, weight in weights.items()}
+    try:
+        if path.suffix == SAFETENSORS:
+            _write_safetensors(path, weights, header)
+        else:
+            torch.save(dict(meta=dict(header), state_dict=weights), path)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f'{path} cannot be written: {error}') from error
+
+
+def sha256(path: str | Path) -> str:
+    """The hash of a file."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_safetensors(path: str) -> dict[str, Any]:
+    safetensors = _safetensors()
+    try:
+        with safetensors.safe_open(path, framework='pt') as file:
+            names = file.keys()
+            return dict(state_dict={name: file.get_tensor(name) for name in names}, meta=file.metadata() or {})
+    except safetensors.SafetensorError as error:
+        raise ValueError(f'no safetensors file ({error})') from error
+
+
+def _write_safetensors(path: Path, weights: dict[str, Tensor], header: Mapping[str, str]) -> None:
+    safetensors = _safetensors()
+    try:
+        safetensors.torch.save_file(weights, path, {'format': 'pt', **header})
+    except safetensors.SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors
+        import safetensors.torch
+    except ModuleNotFoundError:
+        raise InputError(
+            'files that end in .safetensors need the package safetensors: `pip install safetensors`'
+        ) from None
+    return safetensors

@@ -10,6 +10,7 @@ from xvit_det.mixers.nystrom import NystromAttention
 from xvit_det.mixers.performer import PerformerAttention
 from xvit_det.mixers.rotary import RotaryPosition
 from xvit_det.mixers.softmax import SoftmaxAttention
+from xvit_det.mixers.start import start_from
 from xvit_det.mixers.xca import CrossCovarianceAttention
 from xvit_det.mixers.xnorm import XNormAttention, xnorm_attention
 
@@ -40,5 +41,6 @@ __all__ = [
     'TokenMixer',
     'XNormAttention',
     'build_mixer',
+    'start_from',
     'xnorm_attention',
 ]

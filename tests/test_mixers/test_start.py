@@ -66,7 +66,10 @@ def test_weights_of_another_shape_stay():
 def test_nystrom_starts_as_softmax_where_every_token_is_a_landmark():
     """Without its convolution and with as many landmarks as tokens, Nyström attention is softmax attention."""
     torch.manual_seed(0)
-    old, new = SoftmaxAttention(16, num_heads=2), drawn(NystromAttention(16, num_heads=2, landmarks=6))
+    old, new = (
+        SoftmaxAttention(16, num_heads=2),
+        drawn(NystromAttention(16, num_heads=2, landmarks=6, pinv_iterations=20)),
+    )
     start_from(new, old)
     x = torch.randn(2, 6, 16)
     torch.testing.assert_close(new(x), old(x), atol=1e-3, rtol=1e-2)

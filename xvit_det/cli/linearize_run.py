@@ -3,13 +3,12 @@
 import json
 from argparse import Namespace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from mmengine.runner import Runner, find_latest_checkpoint
-from torch import nn
+from mmengine.runner import Runner, find_latest_checkpoint, set_random_seed
 
 import xvit_det.datasets.images  # noqa: F401  (registers what --images needs)
 from xvit_det.backbones.base import find_backbone
@@ -55,6 +54,7 @@ def linearize(cfg: Config, checkpoint: str, mixer: Mixer, args: Namespace) -> Re
         InputError: The model has no backbone of this package or this mixer already, the checkpoint is of another model,
             or there are no images.
     """
+    set_random_seed((cfg.get('randomness') or {}).get('seed') or 0)  # of weights that start at random
     complete_model(cfg)
     model = MODELS.build({**cfg.model, '_scope_': cfg.get('default_scope')})
     name, teacher = find_backbone(model)
@@ -79,14 +79,9 @@ def linearize(cfg: Config, checkpoint: str, mixer: Mixer, args: Namespace) -> Re
 
     errors = _errors(runner)
     result = Result(folder / 'linearized.pth', folder / f'{folder.name}.py', folder / 'linearize.png', errors)
-    _put(model, name, student)
-    meta = getattr(runner.train_dataloader.dataset, 'metainfo', {})
-    torch.save(
-        dict(
-            state_dict={key: weight.cpu() for key, weight in model.state_dict().items()}, meta=dict(dataset_meta=meta)
-        ),
-        result.weights,
-    )
+    model.set_submodule(name, student)
+    weights = {key: weight.cpu() for key, weight in model.state_dict().items()}
+    torch.save(dict(state_dict=weights, meta=_meta(runner)), result.weights)
     linearized_config(cfg, name, mixer, result.weights).dump(result.config)
     draw_errors(result.picture, errors, f'{Path(cfg.filename).stem}: {old} → {new}')
     figures = {name: dict(start=points[0][1], end=last_error(points)) for name, points in errors.items()}
@@ -140,7 +135,7 @@ def _errors(runner: Runner) -> Errors:
     return errors
 
 
-def _put(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Replace a submodule."""
-    parent, _, last = name.rpartition('.')
-    setattr(model.get_submodule(parent), last, module)
+def _meta(runner: Runner) -> dict[str, Any]:
+    """The names of the classes, which OpenMMLab's inferencers look for in a checkpoint."""
+    metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', {})
+    return dict(dataset_meta=metainfo) if metainfo.get('classes') else {}

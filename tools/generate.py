@@ -274,6 +274,55 @@ def which_mixer(task: str, study: bool = False) -> str:
     return table(titles + ([] if study else ['time of a step', 'MiB']), lines)
 
 
+def linearize(columns: dict[str, str]) -> str:
+    """Scores of students with another mixer than their teacher's, or of the controls, by title and key."""
+    lines = []
+    for name, rows in linearized_pairs():
+        for row in rows:
+            worth = row['teacher_score'] - row['teacher_zeroed']
+            row['kept'] = (row['aligned'] - row['teacher_zeroed']) / worth
+        lines.append((name, *(percent_range(row[key] for row in rows if key in row) for key in columns.values())))
+    return table(['', *columns], lines)
+
+
+LINEARIZED = {
+    'teacher': 'teacher_score',
+    'zeroed': 'teacher_zeroed',
+    'started': 'start',
+    'aligned': 'aligned',
+    'kept, %': 'kept',
+    'tuned': 'tuned',
+}
+LINEARIZE_CONTROLS = {
+    'random': 'random',
+    'random, aligned': 'aligned_from_random',
+    'random, tuned': 'random_tuned',
+    'zeroed, tuned': 'zeroed_tuned',
+    'from scratch': 'scratch',
+    'from scratch, equal time': 'scratch_equal_time',
+}
+
+
+def linearize_errors() -> str:
+    """Mean error of the blocks before and after training, from the teacher's weights and, for one seed, random ones."""
+    lines = []
+    for name, rows in linearized_pairs():
+        cells = []
+        for key in ('errors', 'errors_from_random'):
+            blocks = [errors for row in rows if 'errors_from_random' in row for errors in row[key].values()]
+            cells += [f'{sum(errors[step] for errors in blocks) / len(blocks):.3f}' for step in (0, -1)]
+        lines.append((name, *cells))
+    return table(['', "teacher's weights, first step", 'last step', 'random, first step', 'last step'], lines)
+
+
+def linearized_pairs() -> list[tuple[str, list[dict]]]:
+    """The record's rows of each teacher and student."""
+    pairs: dict[str, list[dict]] = {}
+    for row in record('linearize')['rows']:
+        pairs.setdefault(f'{row["teacher"]} → {row["student"]}', []).append(row)
+    return list(pairs.items())
+
+
 def percent_range(values: Iterable[float]) -> str:
     percents = sorted(100 * value for value in values)
     low, high = f'{percents[0]:.1f}', f'{percents[-1]:.1f}'
@@ -328,6 +377,9 @@ TABLES: dict[str, Callable[[], str]] = {
     'which_mixer_context': lambda: which_mixer('context'),
     'xnorm_look_up': lambda: which_mixer('look-up', study=True),
     'xnorm_context': lambda: which_mixer('context', study=True),
+    'linearize': lambda: linearize(LINEARIZED),
+    'linearize_controls': lambda: linearize(LINEARIZE_CONTROLS),
+    'linearize_errors': linearize_errors,
     'stock_mmdet': stock_mmdet,
     'stock_mmdet_left_out': stock_mmdet_left_out,
 }

@@ -49,7 +49,8 @@ KINDS = {
     'label_maps': r'python tools/train\.py \S+semantic_fpn_xvit_s_custom\.py',
     'cifar': r'python tools/(train|test)\.py \S+_cifar10\.py',
     'tiny_imagenet': r'python tools/train\.py \S+_tinyimagenet\.py',
-    'no_attention': r'xvit-det train mask_rcnn_xvit_context',
+    'no_attention': r'xvit-det train mask_rcnn_xvit_context .*mixer=identity',
+    'linearize': r'xvit-det (train mask_rcnn_xvit_context .*mixer=xca|linearize|(test|train) work_dirs/)',
     'convert': r'xvit-det (convert|(test|train) mask_rcnn_xcit_)',
     'selfsup': r'xvit-det train (densecl|mocov2|distill)_xvit_s_in1k_200e',
     'machines': r'(NNODES=2 .*)?tools/dist_train\.sh',
@@ -336,15 +337,28 @@ def test_options_of_what_takes_long(command, monkeypatch, capsys):
     assert {word for word in words if word.startswith('--')} <= known
 
 
+FEW_SCENES = 'train_cfg.max_epochs=1 ' + ' '.join(
+    f'{part}_dataloader.dataset.num_{split}={number}'
+    for part in ('train', 'val', 'test')
+    for split, number in (('train', 4), ('val', 2))
+)
+
+
 def test_demo_without_attention(clone):
     (command,) = commands('no_attention')
-    few = ' '.join(
-        f'{part}_dataloader.dataset.num_{split}={number}'
-        for part in ('train', 'val')
-        for split, number in (('train', 4), ('val', 2))
-    )
-    call(f'{command} train_cfg.max_epochs=1 {few}')
+    call(f'{command} {FEW_SCENES}')
     assert (clone / 'work_dirs' / 'mask_rcnn_xvit_context' / 'epoch_1.pth').is_file()
+
+
+def test_linearizing(clone):
+    train, linearize, test, tune = commands('linearize')
+    call(f'{train} {FEW_SCENES}')
+    checkpoint = Path(shlex.split(linearize)[3])
+    checkpoint.with_name('epoch_1.pth').rename(checkpoint)
+    call(f'{linearize} {FEW_SCENES}'.replace('--steps 300', '--steps 3'))
+    call(test)
+    call(tune)
+    assert Path(shlex.split(tune)[2]).with_name('epoch_1.pth').is_file()
 
 
 @pytest.mark.parametrize('code', blocks('python'))

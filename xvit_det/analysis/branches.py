@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from xvit_det.backbones import Backbone
+from xvit_det.backbones.base import find_backbone
 from xvit_det.backbones.xvit import XViTBlock
 from xvit_det.errors import InputError, suggest
 from xvit_det.layers import ClassAttentionBlock, MixerBlock, PostNormBlock, XCiTClassBlock
@@ -98,14 +98,7 @@ def find_branches(model: nn.Module) -> dict[str, Branch]:
     Raises:
         InputError: The model has no backbone of this package, or more than one, or one that is fused.
     """
-    backbones = [module for module in model.modules() if isinstance(module, Backbone)]
-    if not backbones:
-        raise InputError(f'{type(model).__name__} has no backbone of xvit_det')
-    if len(backbones) > 1:
-        raise InputError(f'{type(model).__name__} has {len(backbones)} backbones of xvit_det, not one')
-    (backbone,) = backbones
-    if backbone.is_fused:
-        raise InputError(f'this {type(backbone).__name__} is fused: its branches can no longer be told apart')
+    _, backbone = find_backbone(model)
     return {
         f'{name}.{kind}': Branch(block, block.get_submodule(reads), block.get_submodule(adds))
         for name, block in backbone.named_modules()

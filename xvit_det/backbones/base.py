@@ -104,6 +104,22 @@ def resolve_outputs(
     return indices, strides
 
 
+def find_backbone(model: nn.Module) -> tuple[str, 'Backbone']:
+    """The backbone of this package in a model, and its name there, which is empty for the backbone itself.
+
+    Raises:
+        InputError: The model has no backbone of this package, more than one, or one that is fused.
+    """
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, Backbone)]
+    if not found:
+        raise InputError(f'{type(model).__name__} has no backbone of xvit_det')
+    if len(found) > 1:
+        raise InputError(f'{type(model).__name__} has {len(found)} backbones of xvit_det, not one')
+    if found[0][1].is_fused:
+        raise InputError(f'this {type(found[0][1]).__name__} is fused: its branches can no longer be told apart')
+    return found[0]
+
+
 class Backbone(BaseModule, ABC):
     """Base of all backbones. A subclass calls this constructor, builds its modules, and ends with :meth:`_freeze`.
 

@@ -13,6 +13,10 @@ COMMANDS = {
     'test': ('evaluate a checkpoint', 'mask_rcnn_xvit_s_3x epoch_36.pth --data-root data/coco'),
     'convert': ("make other projects' weights a file for a config", 'maskrcnn_xcit_small_12_p16.pth'),
     'look': ('find out what each block of a trained model is worth', 'mask_rcnn_xvit_s_3x epoch_36.pth --images 500'),
+    'linearize': (
+        'exchange the attention of a trained model for a linear one, without labels',
+        'mask_rcnn_xcit_small_12_p16_3x model.pth --mixer xnorm --images photos/',
+    ),
     'demo': ('train a small detector or segmentor on drawn shapes, in minutes', '--task segmentation'),
     'models': ('list the shipped models with parameters and MACs', "'*xvit_s*'"),
     'benchmark': ('measure speed, memory and scaling beside peers', 'speed --models xvit_s swin_t --sizes 224'),

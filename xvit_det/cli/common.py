@@ -63,13 +63,13 @@ def make_parser(name: str, description: str, epilog: str = '') -> ArgumentParser
     )
 
 
-class _Pairs(Action):
+class Pairs(Action):
     """Keeps ``KEY=VALUE`` texts of all its occurrences, and refuses a text without the ``=``."""
 
     def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option_string: Any = None) -> None:
         for pair in values:
             if '=' not in pair:
-                parser.error(f'--cfg-options takes KEY=VALUE pairs, but got {pair!r}')
+                parser.error(f'{option_string} takes KEY=VALUE pairs, but got {pair!r}')
         setattr(namespace, self.dest, [*getattr(namespace, self.dest), *values])
 
 
@@ -78,7 +78,7 @@ def add_config_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('config', help='config file, or the name of a shipped one such as mask_rcnn_xvit_s_3x')
     parser.add_argument('--data-root', metavar='DIR', help='folder of the data, instead of the one in the config')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=_Pairs, default=[], metavar='KEY=VALUE', help='override config values'
+        '--cfg-options', nargs='+', action=Pairs, default=[], metavar='KEY=VALUE', help='override config values'
     )
 
 

@@ -1,9 +1,10 @@
-"""The loss and the scores of a training as a figure."""
+"""Trainings as figures: loss and scores, and the errors of many parts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 LOSS_COLOUR, SCORE_COLOURS = '#8a94a6', ('#2f6fde', '#e0662f')
@@ -41,4 +42,25 @@ def draw_curve(
     right.grid(alpha=0.25)
     lines = left.get_lines()[1:] + right.get_lines()
     figure.legend(handles=lines, loc='outside lower center', ncols=3, frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def draw_errors(path: str | Path, errors: Mapping[str, Sequence[tuple[int, float]]], title: str) -> None:
+    """Save errors, which fall by orders of magnitude, over the steps, from the first block (dark) to the last (light).
+
+    Args:
+        path: The PNG to write.
+        errors: By name, (step, error) of every step.
+        title: Printed above.
+    """
+    figure = Figure(figsize=(7.2, 4.2), layout='constrained')
+    axes = figure.subplots()
+    for (name, points), colour in zip(
+        errors.items(), colormaps['viridis'](np.linspace(0, 0.9, len(errors))), strict=True
+    ):
+        steps, values = np.array(points).T
+        axes.semilogy(steps, values, '.-' if len(points) < 10 else '-', color=colour, linewidth=1.2, label=name)
+    axes.set(xlabel='step', ylabel='squared error / variance', title=title)
+    axes.grid(alpha=0.25)
+    figure.legend(loc='outside right upper', frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)

@@ -127,8 +127,8 @@ class Cifar:
     """A part of CIFAR-10, flipped and shifted, as 64 tokens; the bodies are those of subclasses."""
 
     scored = tuple(range(10))
-    steps, batch_size, lr, every, level, stops = 500, 40, 1e-3, 50, 0.4, False
-    train_images, test_images = 2000, 1000
+    steps, batch_size, lr, every, level, stops = 1000, 40, 1e-3, 100, 0.45, False
+    train_images, test_images = 10_000, 2000
 
     def __init__(self, data_root: Path, data: Path) -> None:
         if not (data_root / 'cifar-10-batches-py').is_dir():

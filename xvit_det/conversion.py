@@ -1,7 +1,7 @@
 """From a file of weights, another project's or ours, to one that fits a config: what ``xvit-det convert`` does."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,7 @@ from xvit_det.backbones.pretrained import check_fused, check_source, resample_ta
 from xvit_det.config.load import load_config
 from xvit_det.errors import InputError
 from xvit_det.hub import create_model, find_config
-from xvit_det.mixers import MIXERS, TokenMixer, start_from
-from xvit_det.signatures import constructor_arguments
+from xvit_det.mixers import MIXERS, inherited_options, left_over, start_from, token_mixers
 from xvit_det.weights.families import FAMILIES
 from xvit_det.weights.files import read_state_dict, sha256
 from xvit_det.weights.translate import BACKBONE, OPTIONAL, Source, translate
@@ -55,9 +54,9 @@ class Conversion:
         if self.mixer:
             entries['mixer'] = self.mixer
         if self.source:
-            entries |= dict(
-                model=str(self.source), licence=f'{self.source.family.licence} (as its authors published it)'
-            )
+            entries['model'] = str(self.source)
+            if self.source.family.licence:
+                entries['licence'] = f'{self.source.family.licence} (as its authors published it)'
         return entries
 
 
@@ -90,7 +89,7 @@ def convert(path: str | Path, config: str | None = None, mixer: str | None = Non
     old = source.family.mixer if source else given
     options = _as_options('model.backbone.mixer', override) if mixer else ()
     result = Conversion(source, str(config), mixer, options, weights, len(model.state_dict()))
-    if _type(old) != _type(override):
+    if _type(old) != _type(override) and (source or not _has_mixers(weights, backbone)):
         _change_mixer(result, backbone, _with_mixer(model, old))
     elif source:
         check_source(model, weights, source)
@@ -129,13 +128,12 @@ def _find(path: str | Path, weights: Mapping[str, Tensor], source: Source | None
 
 
 def _with_known_options(given: Any, mixer: str) -> str | dict[str, Any]:
-    """Another mixer for a config, with those options of the config's own that it has, too."""
-    known = constructor_arguments(MIXERS.get(mixer)) or set()
-    options = {key: value for key, value in given.items() if key != 'type'} if isinstance(given, Mapping) else {}
-    if options and options.keys() <= known:
-        return dict(type=mixer)
-    options = {key: value for key, value in options.items() if key in known}
-    return dict(_delete_=True, type=mixer, **options) if options else mixer
+    """Another mixer as an override of a config's, with those options of the config's own that it has, too."""
+    options = inherited_options(given, MIXERS.get(mixer))
+    dropped = isinstance(given, Mapping) and len(options) < len(given) - 1  # without its type
+    if dropped:
+        return dict(_delete_=True, type=mixer, **options) if options else mixer
+    return dict(type=mixer) if options else mixer
 
 
 def _as_options(key: str, value: Any) -> tuple[str, ...]:
@@ -166,31 +164,32 @@ def _change_mixer(result: Conversion, new: nn.Module, old: nn.Module) -> None:
     own = old.state_dict()
     fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
     old.load_state_dict(fitting, strict=False)
-    for (path, theirs), (_, ours) in zip(_mixers(old), _mixers(new), strict=True):
+    for (path, theirs), ours in zip(token_mixers(old).items(), token_mixers(new).values(), strict=True):
         place = f'{BACKBONE}{path}.'
         fits = all(f'{path}.{name}' in fitting for name in theirs.state_dict())
         taken = start_from(ours, theirs) if fits else []
+        misfit = (
+            'of another width' if any(f'{path}.{name}' in given for name in theirs.state_dict()) else 'not in the file'
+        )
+        for name in left_over(theirs, taken):
+            if place + name in weights:
+                notes['left over'][place + name] = f'{type(ours).__name__} has none' if fits else misfit
         for name in theirs.state_dict():
             weights.pop(place + name, None)
-            if not any(_same(name, other) for other in taken):
-                notes['left over'][place + name] = f'{type(ours).__name__} has none' if fits else 'of another width'
         for name, weight in ours.state_dict().items():
             weights[place + name] = weight
             if name not in taken:
-                notes['anew'][place + name] = f'{type(theirs).__name__} has none' if fits else 'of another width'
+                notes['anew'][place + name] = f'{type(theirs).__name__} has none' if fits else misfit
 
 
-def _same(one: str, other: str) -> bool:
-    """Whether a weight of a mixer has a part in another's, where q, k and v may be in one."""
-    return (
-        one == other
-        or all(re.fullmatch(r'(q|k|v|qkv)\.\w+', name) for name in (one, other))
-        and (one.rpartition('.')[2] == other.rpartition('.')[2])
-    )
-
-
-def _mixers(backbone: nn.Module) -> Iterator[tuple[str, TokenMixer]]:
-    return ((name, module) for name, module in backbone.named_modules() if isinstance(module, TokenMixer))
+def _has_mixers(weights: Mapping[str, Tensor], backbone: nn.Module) -> bool:
+    """Whether the file's weights are those of the wanted mixers already."""
+    own = {
+        f'{BACKBONE}{path}.{n}': w
+        for path, mixer in token_mixers(backbone).items()
+        for n, w in mixer.state_dict().items()
+    }
+    return bool(own) and all(name in weights and weights[name].shape == weight.shape for name, weight in own.items())
 
 
 def _compare(result: Conversion, path: str | Path, model: nn.Module) -> None:
@@ -218,9 +217,24 @@ def _compare(result: Conversion, path: str | Path, model: nn.Module) -> None:
 
 
 def grouped(notes: Mapping[str, str]) -> dict[tuple[str, str], int]:
-    """Count notes by part of the model, with ``#`` for the numbers of blocks, and what became of it."""
-    groups: dict[tuple[str, str], int] = {}
+    """Count notes by part of the model, with ``#`` for the numbers of blocks, and what became of it.
+
+    A layer is named without its ``weight`` and ``bias``, unless only its bias is concerned.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
     for name, what in notes.items():
-        part = re.sub(r'\.\d+(?=\.|$)', '.#', re.sub(r'\.(weight|bias|running_\w+|num_batches_tracked)$', '', name))
-        groups[part, what] = groups.get((part, what), 0) + 1
-    return groups
+        part, _, leaf = re.sub(r'\.\d+(?=\.)', '.#', name).rpartition('.')
+        if not re.fullmatch(r'weight|bias|running_\w+|num_batches_tracked', leaf):
+            part = f'{part}.{leaf}'.lstrip('.')
+        found.setdefault((part, what), []).append(leaf)
+    return {
+        (f'{part}.bias' if set(leaves) == {'bias'} else part, what): len(leaves)
+        for (part, what), leaves in found.items()
+    }
+
+
+def can_run(result: Conversion) -> bool:
+    """Whether all weights that matter are the file's: none is missing, and no attention is initialised anew."""
+    return not result.notes['missing'] and not any(
+        re.search(r'\.(qkv|q|k|v|proj)\.weight$', name) for name in result.notes['anew']
+    )

@@ -90,7 +90,7 @@ def test_the_wrong_config_is_refused_before_anything_is_evaluated(cifar_config, 
         evaluate([cifar_config, str(xcit[1]), '--data-root', str(cifar_folder)])
     assert stop.value.code == 2
     message = capfd.readouterr().err
-    assert 'XCiT' in message and 'this XViT is another model' in message and 'Traceback' not in message
+    assert 'XCiT' in message and 'this XViT has no place for' in message and 'Traceback' not in message
 
 
 def test_what_the_command_prints_and_writes(config, xcit, tmp_path, capsys):

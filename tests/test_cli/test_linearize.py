@@ -197,12 +197,18 @@ def test_wrong_input_is_one_sentence(refused, write_config, coco_folder, detecto
     (tmp_path / 'empty').mkdir()
     assert 'empty and the folders in it hold no images' in refused('--mixer', 'xnorm', '--images', 'empty')
     other = write_config(coco_folder, name='other')  # with XNorm attention
-    assert 'is of another architecture than the config' in refused('--mixer', 'softmax', config=other)
+    assert 'is of another backbone than the config: it lacks' in refused('--mixer', 'softmax', config=other)
     assert '--mixer: xnorm is the mixer' in refused('--mixer', 'xnorm', config=other)  # the default
+    softmax = write_config(coco_folder, "\nmodel['backbone'].update(mixer='softmax')\n", name='softmax')
+    also = 'is of another backbone than the config: it also has backbone.blocks.0.attn.temperature and 7 other'
+    assert also in refused('--mixer', 'xnorm', config=softmax)
+    assert '--mixer-options: the type is that of --mixer' in refused('--mixer', 'xnorm', '--mixer-options', 'type=xca')
+    Path('empty', 'damaged.jpg').write_bytes(b'')
+    assert 'damaged.jpg cannot be prepared' in refused('--mixer', 'xnorm', '--images', 'empty')
     fused = xvit_det.create_model(detector[0])
     fused.backbone.fuse()
     torch.save(fused.state_dict(), 'fused.pth')
-    assert 'is of another architecture than the config' in refused('--mixer', 'xnorm', checkpoint='fused.pth')
+    assert 'are those of a fused XViT' in refused('--mixer', 'xnorm', checkpoint='fused.pth')
     assert 'nothing.pth does not exist' in refused('--mixer', 'xnorm', checkpoint='nothing.pth')
     Path('resnet.py').write_text(
         "_base_ = ['mmdet::_base_/models/mask-rcnn_r50_fpn.py', 'mmdet::_base_/default_runtime.py']"
@@ -210,3 +216,48 @@ def test_wrong_input_is_one_sentence(refused, write_config, coco_folder, detecto
     assert 'MaskRCNN has no backbone of xvit_det' in refused('--mixer', 'xnorm', config='resnet.py')
     Path('no_data.py').write_text(f'_base_ = {detector[0]!r}\ntrain_dataloader = None\n')
     assert 'has no train_dataloader' in refused('--mixer', 'xnorm', config='no_data.py')
+
+
+@pytest.mark.heavy
+def test_the_teacher_is_the_checkpoint_whatever_its_config_starts_from(detector, capfd):
+    config, checkpoint = detector
+    torch.manual_seed(1)
+    torch.save(xvit_det.create_model(config).backbone.state_dict(), 'other.pth')
+    start = ['model.backbone.init_cfg.type=Pretrained', 'model.backbone.init_cfg.checkpoint=other.pth']
+    linearize([config, checkpoint, '--mixer', 'xnorm', '--steps', '2', '--work-dir', 'new', '--cfg-options', *start])
+    given = torch.load(checkpoint, weights_only=True)
+    saved = weights('new/linearizing/iter_2.pth')
+    for name, weight in saved.items():
+        if name.startswith('teacher.'):
+            assert torch.equal(weight, given[f'backbone.{name.removeprefix("teacher.")}']), name
+    capfd.readouterr()
+    other = save_other(config)
+    with pytest.raises(SystemExit):
+        linearize([config, other, '--mixer', 'xnorm', '--steps', '4', '--work-dir', 'new', '--resume'])
+    assert 'is of another teacher than other_teacher.pth; give another --work-dir' in capfd.readouterr().err
+
+
+def save_other(config: str) -> str:
+    torch.manual_seed(2)
+    model = xvit_det.create_model(config)
+    torch.save(model.state_dict(), 'other_teacher.pth')
+    return 'other_teacher.pth'
+
+
+@pytest.mark.heavy
+def test_a_backbone_alone_and_options_that_both_mixers_have(coco_folder, write_config, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    biased = "\nmodel['backbone'].update(mixer=dict(type='softmax', qkv_bias=True))\n"
+    config = write_config(coco_folder, biased)
+    model = xvit_det.create_model(config)
+    names = {
+        f'backbone.{name}': weight for name, weight in model.backbone.state_dict().items() if 'pyramid' not in name
+    }
+    torch.save(names, 'backbone.pth')
+    few = ['--mixer-options', 'landmarks=4']  # of 16 tokens
+    linearize([config, 'backbone.pth', '--mixer', 'nystrom', *few, '--steps', '2', '--work-dir', '.'])
+    screen = capfd.readouterr().out
+    assert 'To test it' not in screen and 'To train it' in screen
+    written = f'{tmp_path.name}.py'
+    config = Path(written).read_text()
+    assert all(text in config for text in ("type='nystrom'", 'qkv_bias=True', 'landmarks=4'))

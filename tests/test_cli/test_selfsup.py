@@ -166,6 +166,12 @@ def test_a_teacher_that_cannot_teach(photographs, tmp_path, monkeypatch, capsys)
     argv = ['mine.py', '--data-root', str(photographs), '--cfg-options', *FIFTY_STEPS]
     write_config('distill_xvit_s_in1k_200e')
     assert 'model.teacher has random weights: give it init_cfg' in fail(*argv, capsys=capsys)
+    whole = dict(type='mmpretrain.ResNet', depth=18)
+    torch.save({f'backbone.{k}': w for k, w in MODELS.build(whole).state_dict().items()}, 'whole.pth')
+    init = dict(type='Pretrained', checkpoint='whole.pth')
+    teacher = dict(_delete_=True, **whole, init_cfg=init)
+    write_config('distill_xvit_s_in1k_200e', teacher=teacher, teacher_channels=512)
+    assert "has no weight of it: if it is of a whole model, add prefix='backbone.'" in fail(*argv, capsys=capsys)
     vectors = save_teachers()['vit']
     vectors['teacher']['out_type'] = 'avg_featmap'
     write_config('distill_xvit_s_in1k_200e', **vectors)

@@ -114,6 +114,16 @@ def test_a_checkpoint_of_our_configs_loads(tmp_path):
     torch.testing.assert_close(other.eval()(x), model(x), rtol=0, atol=0)
 
 
+@torch.no_grad()
+def test_xcits_weights_give_timms_scores(tmp_path):
+    theirs = timm.create_model('xcit_nano_12_p16_224').eval()
+    torch.save(theirs.state_dict(), tmp_path / 'xcit.pth')
+    path = str(tmp_path / 'xcit.pth')
+    ours = timm.create_model('xvit_tiny', arch='nano_12', mixer='xca', checkpoint_path=path).eval()
+    x = torch.randn(1, 3, 64, 96)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
 def test_layers_for_learning_rate_decay():
     from timm.optim import param_groups_layer_decay
 

@@ -75,8 +75,9 @@ def test_an_address_is_downloaded_once(tmp_path, monkeypatch):
     assert asked == ['https://nowhere/w.safetensors']
 
 
-def test_what_could_run_code_is_read_on_purpose_only(tmp_path):
+def test_what_could_run_code_is_read_on_purpose_only(tmp_path, monkeypatch):
     """As DINO's and DeiT's training checkpoints, which hold their arguments."""
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)  # which commands set
     torch.save(dict(model=WEIGHTS, args=argparse.Namespace(lr=1)), tmp_path / 'w.pth')
     with pytest.raises(
         InputError, match=r'also holds argparse\.Namespace.*`xvit-det convert .*w\.pth --trust`'
@@ -97,3 +98,38 @@ def test_a_folder_that_does_not_exist(tmp_path):
     for name in ('w.pth', 'w.safetensors'):
         with pytest.raises(InputError, match='cannot be written'):
             write_weights(tmp_path / 'no' / name, WEIGHTS, {})
+
+
+def test_averaged_weights_come_first(tmp_path):
+    averaged = {name: weight + 1 for name, weight in WEIGHTS.items()}
+    for raw, ema in (('state_dict', 'state_dict_ema'), ('model', 'model_ema')):
+        torch.save({raw: WEIGHTS, ema: averaged}, tmp_path / 'w.pth')
+        found = read_state_dict(tmp_path / 'w.pth')
+        assert all(torch.equal(found[name], averaged[name]) for name in averaged)
+
+
+@pytest.mark.parametrize('content', [b'hello world', b'', b'<html>404</html>', b'(lp0', bytes(range(256))])
+def test_what_is_no_checkpoint_is_one_sentence(tmp_path, content):
+    (tmp_path / 'w.pth').write_bytes(content)
+    for trust in (False, True):
+        with pytest.raises(InputError, match=r'w\.pth cannot be read as PyTorch weights') as error:
+            read_state_dict(tmp_path / 'w.pth', trust)
+        assert '\n' not in str(error.value)
+
+
+def test_addresses_with_equal_file_names_are_different_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'cache'))
+
+    def download(address: str, path: str) -> None:
+        write_weights(Path(path), {'w': torch.tensor(float(address.count('b')))}, {})
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    for repository, value in (('a', 0), ('b', 1)):
+        address = f'https://hub.io/{repository}/model.safetensors?download=true'
+        assert read_state_dict(address)['w'] == value + 1  # one b is in "hub"
+
+
+def test_an_address_that_does_not_answer_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    with pytest.raises(InputError, match='http://127.0.0.1:9/w.pth cannot be downloaded'):
+        read_state_dict('http://127.0.0.1:9/w.pth')

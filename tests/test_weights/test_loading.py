@@ -117,7 +117,7 @@ def test_what_is_not_understood_is_reported(path, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (dict(mixer='xnorm'), r'it has no place for blocks\.0\.attn\.temperature'),
+        (dict(mixer='xnorm'), r'has no place for blocks\.0\.attn\.temperature'),
         (dict(mixer='nystrom'), r'has no place for blocks\.0\.attn\.qkv\.bias'),
         (dict(arch=ARCH | dict(class_block='xvit')), "has X-ViT's class attention, .* set class_block='xcit'"),
         (dict(patch_size=8), r'has no place for stem\.convs\.3\.weight'),
@@ -160,7 +160,7 @@ def test_another_projects_model_keeps_its_names(tmp_path, capsys):
         backbone=dict(type='VisionTransformer', arch='deit-tiny', img_size=32),
         head=dict(type='VisionTransformerClsHead', num_classes=10, in_channels=192),
     )
-    model = build_classifier(cfg)
+    model = build_classifier(dict(cfg, _scope_='mmpretrain'))
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'stock.pth')
     check_checkpoint(model, str(tmp_path / 'stock.pth'))
     report = load_pretrained(model, tmp_path / 'stock.pth')

@@ -116,7 +116,7 @@ def find_backbone(model: nn.Module) -> tuple[str, 'Backbone']:
     if len(found) > 1:
         raise InputError(f'{type(model).__name__} has {len(found)} backbones of xvit_det, not one')
     if found[0][1].is_fused:
-        raise InputError(f'this {type(found[0][1]).__name__} is fused: its branches can no longer be told apart')
+        raise InputError(f'this {type(found[0][1]).__name__} is fused: load and use it before fuse()')
     return found[0]
 
 

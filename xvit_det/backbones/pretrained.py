@@ -74,7 +74,8 @@ def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | Non
     }
     kind = type(module).__name__
     if source:
-        print_log(f'{kind}: {checkpoint} is {source}: its names are translated', logger='current')
+        assumed = f'; assumed: {source.assumed}' if source.assumed else ''
+        print_log(f'{kind}: {checkpoint} is {source}: its names are translated{assumed}', logger='current')
     if not report['matched']:
         raise InputError(
             f'checkpoint {checkpoint} has no weight of {kind} under the prefix {prefix!r}: it has names like '
@@ -149,9 +150,10 @@ def check_source(model: nn.Module, weights: Mapping[str, Tensor], source: Source
         raise InputError(f'the weights are {source}, with {source.depth} blocks, and this {kind} has {depth}')
     for names, what in ((given - own, 'has no place for'), (own - given, 'also needs')):
         if names:
+            more = f' and {len(names) - 1} more' if len(names) > 1 else ''
             raise InputError(
-                f'the weights are {source}, and this {kind} is another model: it {what} {min(names)} and '
-                f'{len(names) - 1} more; `xvit-det convert` says which config they fit and can change the mixer'
+                f'the weights are {source}, and this {kind} {what} {min(names)}{more}: it is another model, unless the '
+                'file is incomplete; `xvit-det convert` says which config fits and can change the mixer'
             )
     class_blocks = getattr(backbone, 'class_blocks', ())
     theirs = any(name.startswith(f'{BACKBONE}class_blocks.') for name in weights)

@@ -61,8 +61,11 @@ def main(argv: Arguments = None) -> None:
 
 def _default_output(file: Path, args: Namespace) -> Path:
     """Beside the file; in this folder for an address."""
-    folder = file.parent if args.file == str(file) else Path()
-    return folder / f'{file.stem}{"_" + args.mixer if args.mixer else ""}.{args.format}'
+    from xvit_det.weights.files import is_address
+
+    folder = Path() if is_address(args.file) else file.parent
+    output = folder / f'{file.stem}{"_" + args.mixer if args.mixer else ""}.{args.format}'
+    return output if output != file else output.with_stem(f'{output.stem}_xvit_det')
 
 
 def _print(result: 'Conversion', file: Path) -> None:
@@ -80,11 +83,15 @@ def _print(result: 'Conversion', file: Path) -> None:
         for (part, why), number in grouped(notes).items():
             table.add_row(f'{kind}: {part}', str(number), f'{why}: {CONSEQUENCES[kind]}')
     screen(120).print(table)
+    if result.source and result.source.assumed:
+        print(f'The file does not say, and it is assumed: {result.source.assumed}')
 
 
 def _next(result: 'Conversion', output: Path) -> Iterator[str]:
     """The commands that use the file: test it, if it is complete, and train from it."""
-    if not result.notes['missing']:
+    from xvit_det.conversion import can_run
+
+    if can_run(result):
         options = ' '.join(('--cfg-options', *result.options)) if result.options else ''
         yield f'xvit-det test {result.config} {output} --data-root DIR {options}'.rstrip()
     options = ' '.join(('--cfg-options', *result.options, f'load_from={output}'))

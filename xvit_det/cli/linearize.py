@@ -53,10 +53,11 @@ def main(argv: Arguments = None) -> None:
     from xvit_det.config.options import parse_options
 
     options = parse_options(args.mixer_options)
-    mixer = dict(type=args.mixer, **options) if options else args.mixer
+    if 'type' in options:
+        raise InputError(f'--mixer-options: the type is that of --mixer, {args.mixer}')
     work_dir = args.work_dir or str(Path('work_dirs', f'{Path(args.config).stem}_{args.mixer}'))
     cfg = load_config(args.config, data_root=args.data_root, options=args.cfg_options, work_dir=work_dir)
-    result = linearize(cfg, args.checkpoint, mixer, args)
+    result = linearize(cfg, args.checkpoint, options, args)
     _print_errors(result.errors)
     for name, what in (
         (result.weights, 'the weights with the new mixer'),
@@ -64,7 +65,8 @@ def main(argv: Arguments = None) -> None:
         (result.picture, 'errors while training'),
     ):
         print(f'{name}  {what}')
-    print(f'To test it:  {shlex.join(["xvit-det", "test", str(result.config), str(result.weights)])}')
+    if result.complete:
+        print(f'To test it:  {shlex.join(["xvit-det", "test", str(result.config), str(result.weights)])}')
     print(f'To train it: {shlex.join(["xvit-det", "train", str(result.config)])}')
 
 

@@ -16,7 +16,6 @@ from xvit_det.backbones.pretrained import load_pretrained
 from xvit_det.cli.runner import ScreenRunner
 from xvit_det.config.data_check import check_data
 from xvit_det.config.linearize import (
-    Mixer,
     backbone_config,
     check_new_mixer,
     linearized_config,
@@ -26,8 +25,12 @@ from xvit_det.config.linearize import (
 )
 from xvit_det.config.weights_check import check_checkpoint
 from xvit_det.engine.linearize import OPTIMIZER, Linearization, find_mixers
+from xvit_det.errors import InputError
 from xvit_det.hub import complete_model
+from xvit_det.mixers import MIXERS, inherited_options
 from xvit_det.visualization.curves import draw_errors
+from xvit_det.weights.files import read_state_dict
+from xvit_det.weights.translate import OPTIONAL
 
 Errors = dict[str, list[tuple[int, float]]]  # by block, (step, error)
 
@@ -39,16 +42,17 @@ class Result(NamedTuple):
     config: Path
     picture: Path
     errors: Errors
+    complete: bool  # whether the checkpoint had neck and heads, too
 
 
-def linearize(cfg: Config, checkpoint: str, mixer: Mixer, args: Namespace) -> Result:
+def linearize(cfg: Config, checkpoint: str, options: dict[str, Any], args: Namespace) -> Result:
     """Exchange the mixers of a trained model and train the new ones; the results are in ``cfg.work_dir``.
 
     Args:
         cfg: A config from :func:`xvit_det.config.load.load_config`.
         checkpoint: File or http(s) address of the trained model.
-        mixer: The new mixer.
-        args: The command's: ``images``, ``steps``, ``map_steps``, ``start``, ``resume`` and ``amp``.
+        options: Those of the new mixer. Options of the old one that it has, too, are kept.
+        args: The command's: ``mixer``, ``images``, ``steps``, ``map_steps``, ``start``, ``resume`` and ``amp``.
 
     Raises:
         InputError: The model has no backbone of this package or this mixer already, the checkpoint is of another model,
@@ -59,17 +63,25 @@ def linearize(cfg: Config, checkpoint: str, mixer: Mixer, args: Namespace) -> Re
     model = MODELS.build({**cfg.model, '_scope_': cfg.get('default_scope')})
     name, teacher = find_backbone(model)
     part = backbone_config(cfg, name)
+    options = inherited_options(part.get('mixer'), MIXERS.get(args.mixer)) | options
+    mixer = dict(options, type=args.mixer) if options else args.mixer
     check_new_mixer(part, mixer)
     student = MODELS.build(with_mixer(part, mixer))
-    check_checkpoint(model, checkpoint)
-    load_pretrained(model, checkpoint)
+    report = load_pretrained(model, checkpoint)
+    missing = report['missing']
+    for keys, what in ((missing, 'lacks'), (report['unexpected'], 'also has')):
+        if found := [key for key in keys if _matters(key, name)]:
+            raise InputError(
+                f'checkpoint {checkpoint} is of another backbone than the config: it {what} {found[0]} and '
+                f'{len(found) - 1} other weights of blocks or stem'
+            )
     if args.images is None:
         check_data(cfg, ('train',))
     preprocessor = plain_preprocessor(cfg) if args.images else model.data_preprocessor
     linearization = Linearization(teacher, student, args.start, args.steps, preprocessor)
 
     folder = Path(cfg.work_dir)
-    runner = _build_runner(cfg, linearization, args)
+    runner = _build_runner(cfg, linearization, checkpoint, args)
     old, new = (type(next(iter(find_mixers(backbone).values()))).__name__ for backbone in (teacher, student))
     runner.logger.info(
         f'Linearizing {Path(cfg.filename).stem}: {len(find_mixers(student))} times {new} for {old}, '
@@ -78,7 +90,9 @@ def linearize(cfg: Config, checkpoint: str, mixer: Mixer, args: Namespace) -> Re
     runner.train()
 
     errors = _errors(runner)
-    result = Result(folder / 'linearized.pth', folder / f'{folder.name}.py', folder / 'linearize.png', errors)
+    result = Result(
+        folder / 'linearized.pth', folder / f'{folder.resolve().name}.py', folder / 'linearize.png', errors, not missing
+    )
     model.set_submodule(name, student)
     weights = {key: weight.cpu() for key, weight in model.state_dict().items()}
     torch.save(dict(state_dict=weights, meta=_meta(runner)), result.weights)
@@ -95,12 +109,23 @@ def last_error(points: list[tuple[int, float]]) -> float:
     return sum(values) / len(values)
 
 
-def _build_runner(cfg: Config, model: Linearization, args: Namespace) -> Runner:
+def _matters(key: str, backbone: str) -> bool:
+    """Whether a weight takes part in linearizing: of the backbone, and not of what only some of its uses have."""
+    start = f'{backbone}.' if backbone else ''
+    return key.startswith(start) and not key.removeprefix(start).startswith(OPTIONAL)
+
+
+def _build_runner(cfg: Config, model: Linearization, checkpoint: str, args: Namespace) -> Runner:
     """The Runner; its logs and checkpoints are in a folder of their own, where a later training does not find them."""
     steps = args.steps + args.map_steps
     work_dir = str(Path(cfg.work_dir, 'linearizing'))
     if args.resume and (latest := find_latest_checkpoint(work_dir)):
         check_checkpoint(model, latest)
+        saved = read_state_dict(latest)
+        if any(
+            not torch.equal(weight, saved[f'teacher.{name}']) for name, weight in model.teacher.state_dict().items()
+        ):
+            raise InputError(f'--resume: {latest} is of another teacher than {checkpoint}; give another --work-dir')
     return ScreenRunner(
         model=model,
         work_dir=work_dir,

@@ -34,3 +34,12 @@ class UnlabelledImages(BaseDataset):
         if not paths:
             raise InputError(f'{self.data_root} and the folders in it hold no images ({", ".join(EXTENSIONS)})')
         return [dict(img_path=str(path)) for path in paths]
+
+    def prepare_data(self, idx: int) -> Any:
+        """What the pipeline makes of an image; a file that it cannot read is named."""
+        try:
+            return super().prepare_data(idx)
+        except Exception as error:  # each library that reads images has exceptions of its own
+            path = self.get_data_info(idx)['img_path']
+            reason = (str(error).splitlines() or [''])[0]
+            raise InputError(f'{path} cannot be prepared: {type(error).__name__} {reason}'.rstrip()) from error

@@ -1,6 +1,6 @@
 """Learning from another network's feature maps, on images without labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,7 +43,11 @@ class FeatureDistillation(BaseModel):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
-        self.teacher_is_trained = any(teacher.get(key) for key in ('init_cfg', 'pretrained', 'checkpoint_path'))
+        init = teacher.get('init_cfg') or []
+        self._reads_teacher = any(
+            cfg['type'] == 'Pretrained' for cfg in ([init] if isinstance(init, Mapping) else init)
+        )
+        self.teacher_is_trained = any(teacher.get(key) for key in ('pretrained', 'checkpoint_path'))
         self.backbone = MODELS.build(backbone)
         self.teacher = MODELS.build(teacher).requires_grad_(False)
         widths = [teacher_channels] if isinstance(teacher_channels, int) else list(teacher_channels)
@@ -51,6 +55,22 @@ class FeatureDistillation(BaseModel):
         if len(widths) != len(own):
             raise InputError(f'backbone has {len(own)} outputs, teacher_channels={teacher_channels} has {len(widths)}')
         self.projections = nn.ModuleList(nn.Conv2d(c, width, 1) for c, width in zip(own, widths, strict=True))
+
+    def init_weights(self) -> None:
+        """Initialise the student and load the teacher.
+
+        Raises:
+            InputError: The teacher's checkpoint has no weight of it: mmengine would only warn.
+        """
+        before = {name: weight.clone() for name, weight in self.teacher.state_dict().items()}
+        super().init_weights()
+        if self._reads_teacher:
+            self.teacher_is_trained |= any(not w.equal(before[name]) for name, w in self.teacher.state_dict().items())
+            if not self.teacher_is_trained:
+                raise InputError(
+                    'the checkpoint of model.teacher has no weight of it: if it is of a whole model, add '
+                    "prefix='backbone.' to its init_cfg"
+                )
 
     def train(self, mode: bool = True) -> 'FeatureDistillation':
         """Set the mode of the student; the teacher stays in evaluation mode."""

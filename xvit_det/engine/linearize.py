@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from xvit_det.backbones.base import Backbone
 from xvit_det.errors import InputError
 from xvit_det.functional import upcast
-from xvit_det.mixers import TokenMixer, start_from
+from xvit_det.mixers import TokenMixer, left_over, start_from, token_mixers
 
 STARTS = ('teacher', 'random')
 # Errors may fall from hundreds to hundredths: Adam's usual average over 1000 steps would remember the first gradients.
@@ -64,6 +64,9 @@ class Linearization(BaseModel):
             new.requires_grad_(True)
         if not any(parameter.requires_grad for parameter in student.parameters()):
             raise InputError(f'the mixer {type(new).__name__} has no weights to train')
+
+    def init_weights(self) -> None:
+        """Nothing: both backbones have their weights, which a teacher's ``init_cfg`` would replace."""
 
     def train(self, mode: bool = True) -> 'Linearization':
         """Set the mode of the new mixers; all else stays in evaluation mode."""
@@ -170,17 +173,17 @@ def take_weights(student: Backbone, teacher: Backbone, start: str = 'teacher') -
     for old, new in pairs.values():
         taken = start_from(new, old)
     anew = [name for name in new.state_dict() if name not in taken]
+    left = left_over(old, taken)
     print_log(
         f"{type(new).__name__} starts from the {type(old).__name__}'s weights: {', '.join(taken) or 'none'}; "
-        f'others: {", ".join(anew) or "none"}',
+        f'others: {", ".join(anew) or "none"}; left over: {", ".join(left) or "none"}',
         logger='current',
     )
 
 
 def find_mixers(backbone: Backbone) -> dict[str, TokenMixer]:
     """The token mixers of a backbone by the name of their block, such as ``'blocks.0'``."""
-    modules = backbone.named_modules()
-    return {name.rpartition('.')[0]: module for name, module in modules if isinstance(module, TokenMixer)}
+    return {name.rpartition('.')[0]: mixer for name, mixer in token_mixers(backbone).items()}
 
 
 def _pair(teacher: Backbone, student: Backbone) -> Mapping[str, tuple[TokenMixer, TokenMixer]]:

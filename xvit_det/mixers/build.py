@@ -1,8 +1,10 @@
-"""Token mixers by name."""
+"""Token mixers by name, and those of a model."""
 
 import inspect
 from collections.abc import Mapping
 from typing import Any
+
+from torch import nn
 
 from xvit_det.errors import InputError, suggest
 from xvit_det.mixers.base import TokenMixer
@@ -34,3 +36,20 @@ def build_mixer(mixer: str | Mapping[str, Any], mixers: Mapping[str, type[TokenM
         able = ', '.join(key for key, cls in mixers.items() if 'rotary' in inspect.signature(cls).parameters)
         raise InputError(f'mixer {name} does not support rotary positions; these do: {able}')
     return mixers[name](**{key: value for key, value in context.items() if key in known} | options)
+
+
+def inherited_options(given: Any, cls: type[TokenMixer] | None) -> dict[str, Any]:
+    """The options of a config's mixer that another class of mixer has, too, such as ``qkv_bias``.
+
+    Args:
+        given: The config's mixer: a name or a dict.
+        cls: The other class; ``None``: an unknown one, which has none.
+    """
+    known = inspect.signature(cls).parameters if cls else {}
+    options = given if isinstance(given, Mapping) else {}
+    return {key: value for key, value in options.items() if key in known}
+
+
+def token_mixers(model: nn.Module) -> dict[str, TokenMixer]:
+    """All token mixers of a model, by their names in it."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, TokenMixer)}

@@ -1,6 +1,6 @@
 """A start for a mixer that takes the place of another: the other's weights, wherever they have a counterpart."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -39,6 +39,22 @@ def start_from(new: TokenMixer, old: TokenMixer) -> list[str]:
         elif first == 'conv':
             own.zero_()
     return taken
+
+
+def left_over(old: TokenMixer, taken: Sequence[str]) -> list[str]:
+    """Names of a mixer's weights that the new mixer has no place for.
+
+    Args:
+        old: The mixer that is replaced.
+        taken: What :func:`start_from` returned.
+    """
+
+    def is_used(name: str) -> bool:
+        first, _, kind = name.partition('.')
+        parts = [f'{part}.{kind}' for part in 'qkv'] if first == 'qkv' else [f'qkv.{kind}'] if first in 'qkv' else []
+        return name in taken or bool(parts) and all(part in taken for part in parts)
+
+    return [name for name in old.state_dict() if not is_used(name)]
 
 
 def _separate(weights: Mapping[str, Tensor], order: str) -> dict[str, Tensor]:

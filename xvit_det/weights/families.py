@@ -16,7 +16,8 @@ class Family:
 
     Attributes:
         title: Its name for people.
-        licence: Of the weights that its authors published.
+        licence: Of the weights that its authors published; ``''``: it has several authors with licences of their own.
+        assumed: What neither names nor shapes tell, with a place for the number of heads.
         mixer: Our token mixer, as configs name it.
         model: Start of our configs' names.
         sizes: Their names of the sizes by width and depth.
@@ -26,6 +27,7 @@ class Family:
 
     title: str
     licence: str
+    assumed: str
     mixer: str | dict[str, Any]
     model: str
     sizes: dict[tuple[int, int], str]
@@ -47,6 +49,7 @@ _ATTENTION: Rows = (('qkv', 'qkv'), ('proj', 'proj'))
 XCIT = Family(
     title='XCiT',
     licence='Apache-2.0',
+    assumed='',
     mixer='xca',
     model='xcit',
     sizes={
@@ -104,7 +107,8 @@ XCIT = Family(
 
 VIT = Family(
     title='ViT',
-    licence='Apache-2.0',
+    licence='',
+    assumed="{} heads, and images normalised as for ImageNet (most of timm's vit_* have mean and deviation 127.5)",
     mixer=dict(type='softmax', qkv_bias=True),
     model='deit',
     sizes={(192, 12): 'tiny', (384, 12): 'small', (768, 12): 'base'},

@@ -6,14 +6,17 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
 
 from xvit_det.errors import InputError
 
-# Where checkpoints keep their weights: mmengine's, the ImageNet scripts', DINO's (which evaluates the teacher).
-KEYS = ('state_dict', 'model', 'teacher')
+# Where checkpoints keep their weights: timm's and the ImageNet scripts' averages, which are what is evaluated, before
+# mmengine's and the scripts' own; DINO's (which evaluates the teacher).
+KEYS = ('state_dict_ema', 'model_ema', 'state_dict', 'model', 'teacher')
+EMA_KEYS = {'state_dict_ema', 'model_ema'}
 SAFETENSORS = '.safetensors'
 
 
@@ -22,7 +25,7 @@ def read_state_dict(checkpoint: str | Path, trust: bool = False) -> dict[str, Te
 
     Args:
         checkpoint: A file or an http(s) address: safetensors if it ends in ``.safetensors``, else PyTorch's format.
-            Weights may be at the top level or under one of ``KEYS``.
+            Weights may be at the top level or under one of ``KEYS``, of which the first counts.
         trust: Read a PyTorch file with whatever it holds, which may run code from it.
 
     Raises:
@@ -61,20 +64,37 @@ def read_checkpoint(checkpoint: str | Path, trust: bool = False) -> Any:
         raise InputError(
             f'checkpoint {checkpoint} cannot be read as PyTorch weights: it is damaged or of another format'
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError) as error:
+    except ImportError as error:  # of a file that is trusted
+        raise InputError(f'checkpoint {checkpoint} needs the code that wrote it: {error}') from error
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, TypeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f'checkpoint {checkpoint} cannot be read as PyTorch weights: {reason}') from error
 
 
 def local_file(checkpoint: str | Path) -> str:
-    """The path of a file; an http(s) address is downloaded into torch's cache, if it is not there."""
-    if not str(checkpoint).startswith(('http://', 'https://')):
-        return str(checkpoint)
-    path = Path(torch.hub.get_dir(), 'checkpoints', str(checkpoint).rsplit('/', 1)[1])
+    """The path of a file; an http(s) address is downloaded into torch's cache, if it is not there.
+
+    Raises:
+        InputError: The address cannot be read.
+    """
+    address = str(checkpoint)
+    if not is_address(address):
+        return address
+    # Many files are called model.safetensors: the cache tells them apart by their whole address.
+    name = urlsplit(address).path.rsplit('/', 1)[1]
+    path = Path(torch.hub.get_dir(), 'checkpoints', hashlib.sha256(address.encode()).hexdigest()[:12], name)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(str(checkpoint), str(path))
+        try:
+            torch.hub.download_url_to_file(address, str(path))
+        except (OSError, ValueError) as error:
+            raise InputError(f'{address} cannot be downloaded: {error}') from error
     return str(path)
+
+
+def is_address(path: str) -> bool:
+    """Whether it is an http(s) address instead of a file's path."""
+    return path.startswith(('http://', 'https://'))
 
 
 def find_weights(content: Any) -> dict[str, Tensor]:

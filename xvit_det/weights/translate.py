@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xvit_det.errors import InputError
-from xvit_det.weights.families import FAMILIES, HEAD, KINDS, Family, Rows
+from xvit_det.weights.families import FAMILIES, HEAD, KINDS, VIT, Family, Rows
 
 BACKBONE = 'backbone.'
 _LEAF = r'((?:\.(?:weight|bias|running_mean|running_var|num_batches_tracked))?)'
@@ -19,7 +19,7 @@ ROOTS = ('', BACKBONE, 'module.', f'module.{BACKBONE}')
 # What a backbone's file may hold besides the backbone: heads of classifiers and of self-supervised training.
 _OTHER_PARTS = ('head.', 'decoder_', 'mask_token')
 # Names of ours that depend on what the backbone is used for: each use leaves out the others'.
-OPTIONAL = ('pyramid.', 'class_blocks.', 'cls_token', 'entries.0.cls_token', 'norm.', 'norms.')
+OPTIONAL = ('pyramid.', 'class_blocks.', 'cls_token', 'entries.0.cls_token', 'norm.', 'norms.', 'head.')
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class Source:
     def __str__(self) -> str:
         size = self.family.sizes.get((self.embed_dims, self.depth), f'{self.depth} blocks of width {self.embed_dims}')
         return f'{self.family.title} {size.replace("_", " ")}, patch {self.patch_size}, {self.kind}'
+
+    @property
+    def assumed(self) -> str:
+        """What a file does not say, and is taken to be so; empty if there is no such thing."""
+        return self.family.assumed.format(self.embed_dims // 64)
 
     @property
     def config(self) -> str | None:
@@ -125,6 +130,8 @@ def _describe(family: Family, weights: Mapping[str, Tensor]) -> Source:
     norm = weights.get(f'{BACKBONE}blocks.0.norm1.weight')
     if norm is None:
         raise InputError(f'these weights look like {family.title}, but have no norm in front of the first attention')
+    if family is VIT and f'{BACKBONE}entries.0.cls_token' not in weights:
+        raise InputError('these weights look like ViT, but have no class token, which takes part in its attention')
     blocks = {int(match[1]) for name in weights if (match := re.match(rf'{BACKBONE}blocks\.(\d+)', name))}
     kind = next(kind for start, (kind, _) in KINDS.items() if any(name.startswith(start) for name in weights))
     return Source(family, len(norm), max(blocks) + 1, _patch_size(weights), kind)

@@ -208,7 +208,7 @@ def test_wrong_input_is_one_sentence(refused, write_config, coco_folder, detecto
     fused = xvit_det.create_model(detector[0])
     fused.backbone.fuse()
     torch.save(fused.state_dict(), 'fused.pth')
-    assert 'are those of a fused XViT' in refused('--mixer', 'xnorm', checkpoint='fused.pth')
+    assert 'is of another backbone than the config' in refused('--mixer', 'xnorm', checkpoint='fused.pth')
     assert 'nothing.pth does not exist' in refused('--mixer', 'xnorm', checkpoint='nothing.pth')
     Path('resnet.py').write_text(
         "_base_ = ['mmdet::_base_/models/mask-rcnn_r50_fpn.py', 'mmdet::_base_/default_runtime.py']"

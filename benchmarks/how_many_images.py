@@ -15,6 +15,7 @@ folder is kept, so that an interrupted run goes on. `--images 1000 --kinds plain
 
 import argparse
 import functools
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -156,21 +157,18 @@ def main() -> None:
     args = parse_args()
     header = make_header('how_many_images', 'cpu', steps=args.steps, batch=BATCH, align_steps=args.align_steps)
     record = Record(header, args.json, resume=True)
-    for seed in args.seeds:
-        for kind in args.kinds:
-            for images in args.images:
-                for start in args.starts:
-                    keys = dict(scenes=kind, images=images, start=start, seed=seed)
-                    if record.find(keys):
-                        continue
-                    init = None
-                    if start != 'scratch':
-                        path = start_weights(start, kind, args.data, args.work_dir, args.steps, args.align_steps)
-                        init = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
-                    work_dir = args.work_dir / f'{kind}_{images}_{start}_{seed}'
-                    cfg = make_config(kind, scenes(kind, args.data), work_dir, args.steps, init_cfg=init)
-                    record.add(keys, **train(cfg, images, seed))
-                    print(record.rows[-1], flush=True)
+    for seed, kind, images, start in itertools.product(args.seeds, args.kinds, args.images, args.starts):
+        keys = dict(scenes=kind, images=images, start=start, seed=seed)
+        if record.find(keys):
+            continue
+        init = None
+        if start != 'scratch':
+            path = start_weights(start, kind, args.data, args.work_dir, args.steps, args.align_steps)
+            init = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
+        work_dir = args.work_dir / f'{kind}_{images}_{start}_{seed}'
+        cfg = make_config(kind, scenes(kind, args.data), work_dir, args.steps, init_cfg=init)
+        record.add(keys, **train(cfg, images, seed))
+        print(record.rows[-1], flush=True)
     if args.json:
         draw(args.json.with_suffix('.png'), record.rows)
 

@@ -17,7 +17,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from xvit_det.backbones.pretrained import translate_for
 from xvit_det.config.weights_check import check_checkpoint
 from xvit_det.errors import InputError
-from xvit_det.weights.files import EMA_KEYS, find_weights
+from xvit_det.weights.files import find_weights, weights_key
 
 # First words of log records that go to the file only.
 FILE_ONLY = (
@@ -68,7 +68,7 @@ class TranslateNames(Hook):
         if runner._resume and 'epoch' not in checkpoint.get('meta', {}):
             raise InputError('training cannot be resumed from weights alone; start from them with load_from instead')
         weights, source = translate_for(runner.model, find_weights(checkpoint))
-        if source or weights.keys() != checkpoint.get('state_dict', {}).keys() or EMA_KEYS & checkpoint.keys():
+        if source or weights_key(checkpoint) != 'state_dict':
             checkpoint['state_dict'] = dict(weights)
 
 

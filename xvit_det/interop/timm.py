@@ -14,10 +14,9 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from xvit_det.backbones import XViT
-from xvit_det.backbones.pretrained import check_source
+from xvit_det.backbones.pretrained import translate_backbone
 from xvit_det.errors import InputError
 from xvit_det.functional import tokens_to_map
-from xvit_det.weights.translate import translate
 
 POOLS = ('token', 'avg', '')
 OUTPUT_FORMATS = ('NCHW', 'NLC')
@@ -150,13 +149,7 @@ class TimmXViT(XViT):
 
 def _own_names(module: nn.Module, weights: MutableMapping[str, Tensor], prefix: str, *args: Any) -> None:
     """Take the names of an ImageNet config's checkpoint, a backbone and ``head.fc``, and those that are translated."""
-    theirs = {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
-    ours, source = translate(theirs)
-    if source:
-        check_source(module, ours, source)
-        for name in theirs:
-            del weights[prefix + name]
-        weights.update({prefix + name: weight for name, weight in ours.items()})
+    translate_backbone(module, weights, prefix)
     for name in list(weights):
         own = name.removeprefix(prefix)
         if name.startswith(prefix) and own.startswith(('backbone.', 'head.fc.')):

@@ -16,7 +16,6 @@ from xvit_det.errors import InputError
 # Where checkpoints keep their weights: timm's and the ImageNet scripts' averages, which are what is evaluated, before
 # mmengine's and the scripts' own; DINO's (which evaluates the teacher).
 KEYS = ('state_dict_ema', 'model_ema', 'state_dict', 'model', 'teacher')
-EMA_KEYS = {'state_dict_ema', 'model_ema'}
 SAFETENSORS = '.safetensors'
 
 
@@ -97,12 +96,15 @@ def is_address(path: str) -> bool:
     return path.startswith(('http://', 'https://'))
 
 
+def weights_key(content: Any) -> str | None:
+    """The first of ``KEYS`` under which a checkpoint has weights; ``None``: they are at its top level."""
+    return next((key for key in KEYS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)), None)
+
+
 def find_weights(content: Any) -> dict[str, Tensor]:
     """The tensors in a checkpoint, at its top level or under one of ``KEYS``; none if it holds none."""
-    for key in KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+    if key := weights_key(content):
+        content = content[key]
     return {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xvit_det import compat as compat
 from xvit_det.compat.after_import import when_imported
 from xvit_det.compat.hue import wrap_hue
+from xvit_det.compat.multimodal import leave_out_multimodal
 from xvit_det.registration import register
 
 if TYPE_CHECKING:
@@ -70,3 +71,4 @@ def __dir__() -> list[str]:
 
 when_imported('mmengine', register)
 when_imported('mmcv', wrap_hue)
+when_imported('mmpretrain.utils.dependency', leave_out_multimodal)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
 LIBRARIES = REPO / 'requirements' / 'libraries.txt'
-TRANSFORMERS = REPO / 'requirements' / 'transformers.txt'
+FRAMEWORKS = REPO / 'requirements' / 'frameworks.txt'
 # stack -> (the family's requirements, its environment)
 STACKS = {
     'onedl': (REPO / 'requirements.txt', REPO / '.venv'),
@@ -81,7 +81,7 @@ def fingerprint(requirements: Path) -> str:
     """Hash of all that decides what is installed; the clone's path is part of it, as the package is editable."""
     parts = [
         LIBRARIES.read_text(),
-        TRANSFORMERS.read_text(),
+        FRAMEWORKS.read_text(),
         requirements.read_text(),
         (REPO / 'pyproject.toml').read_text(),
     ]
@@ -132,7 +132,7 @@ def install(env: Path, requirements: Path) -> None:
     say('2/4 torch, torchvision and libraries (a download of about 2.5 GB, which takes some minutes)')
     pip(env, 'install', '-r', LIBRARIES)
     # In a folder that only the tests look into: mmdet imports transformers where it finds it, seconds at every start.
-    pip(env, 'install', '--no-deps', '--upgrade', '--target', env / 'transformers', '-r', TRANSFORMERS)
+    pip(env, 'install', '--no-deps', '--upgrade', '--target', env / 'frameworks', '-r', FRAMEWORKS)
     say('3/4 OpenMMLab packages and xvit_det')
     # --no-deps: all they need is in LIBRARIES; their own lists add opencv-python, which wants libGL.
     # --no-cache-dir, and pip's build isolation, which hides torch: mmcv comes without compiled ops, in seconds and

@@ -123,3 +123,17 @@ def test_the_page_about_it(alone):
     (section,) = re.findall(r'^## PyTorch alone\n(.*?)^## ', (REPO / 'docs' / 'interop.md').read_text(), re.M | re.S)
     (code,) = re.findall(r'```python\n(.*?)```', section, re.S)
     assert '[(1, 192, 120, 160), ' in succeed(alone('-c', code))
+
+
+def test_torchvision_and_timm_without_openmmlab(make_environment):
+    code = """
+import timm, torch
+import xvit_det.interop.timm
+from importlib.util import find_spec
+from xvit_det.interop.torchvision import retinanet
+assert find_spec('mmengine') is None
+print(timm.create_model('xvit_tiny', num_classes=5).eval()(torch.zeros(1, 3, 64, 64)).shape)
+print(*retinanet('xvit_t', num_classes=3, min_size=64).eval()([torch.zeros(3, 64, 64)])[0])
+"""
+    shown = succeed(make_environment('torch', 'safetensors', 'torchvision', 'timm')('-c', code))
+    assert shown.splitlines() == ['torch.Size([1, 5])', 'boxes scores labels']

@@ -26,8 +26,7 @@ SEED = 0
 
 def training_loop() -> str:
     """The page's code."""
-    (section,) = re.findall(r'^### Train on your data\n(.*?)^#', PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    (code,) = re.findall(r'```python\n(.*?)```', section, re.DOTALL)
+    (code,) = re.findall(r'^### Train on your data\n.*?```python\n(.*?)```', PAGE.read_text(), re.MULTILINE | re.DOTALL)
     return code
 
 

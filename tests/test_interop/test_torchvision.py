@@ -157,8 +157,13 @@ def test_a_detector_can_be_fused():
         (lambda: XViT(arch=ARCH, out_strides=(16, 32)), {}, r'not \(16, 32\)'),
         ('xvit_t', dict(num_classes=1), 'num_classes=1 is not at least 2: torchvision counts the background'),
         ('xvit_t', dict(num_classes='3'), "num_classes='3' is not at least 2"),
-        ('xvit_t', dict(trainable_backbone_layers=26), r'trainable_backbone_layers=26 is not in \[0, 25\]'),
-        ('xvit_t', dict(trainable_backbone_layers=-1), r'trainable_backbone_layers=-1 is not in \[0, 25\]'),
+        (
+            'xvit_t',
+            dict(trainable_backbone_layers=26),
+            '=26 is not a number of blocks from 0 to 24, or 25',
+        ),
+        ('xvit_t', dict(trainable_backbone_layers=-1), 'trainable_backbone_layers=-1 is not a number of blocks'),
+        ('xvit_t', dict(trainable_backbone_layers='3'), "trainable_backbone_layers='3' is not a number"),
         ('xvit_t', dict(weights_backbone='nowhere.pth'), 'checkpoint nowhere.pth does not exist'),
     ],
 )

@@ -4,6 +4,8 @@ They are objects of torchvision's classes. They take images as a list of (3, H, 
 describes them, and count the background as class 0. torchvision normalises the images, resizes them to ``min_size`` and
 ``max_size``, and pads a batch with zeros to its largest image, rounded up to a multiple of 32. An X-ViT that is built
 by name masks this padding, so that an image's maps do not depend on its batch; other backbones see it, as ResNets do.
+It finds the padding by its zeros: with ``image_mean=(0, 0, 0)`` black rows would count as padding, so build an X-ViT
+without ``mask_padding`` then.
 """
 
 from collections import OrderedDict
@@ -66,7 +68,7 @@ def faster_rcnn(
     trainable_backbone_layers: int | None = None,
     out_channels: int = 256,
     norm_layer: Norm | None = None,
-    **options: Any,
+    **kwargs: Any,
 ) -> FasterRCNN:
     """Faster R-CNN with a feature pyramid network of the strides 4 to 64.
 
@@ -80,16 +82,16 @@ def faster_rcnn(
             blocks plus one, or ``None``: all blocks and the stem.
         out_channels: Channels of the feature pyramid network.
         norm_layer: Makes the norms in that network from their channels; ``None``: no norms, as in torchvision.
-        **options: Arguments of ``torchvision.models.detection.FasterRCNN``, such as ``min_size`` and
+        **kwargs: Arguments of ``torchvision.models.detection.FasterRCNN``, such as ``min_size`` and
             ``rpn_anchor_generator``.
 
     Raises:
         InputError: No such name, no pyramid of these strides, fewer than two classes, layers that the backbone does not
             have, or a checkpoint that does not fit.
     """
-    check_num_classes(num_classes)
-    body = _build_body(backbone, RCNN_STRIDES, weights_backbone, trainable_backbone_layers)
-    return FasterRCNN(BackboneWithFPN(body, out_channels, LastLevelMaxPool(), norm_layer), num_classes, **options)
+    return _build(
+        FasterRCNN, backbone, num_classes, weights_backbone, trainable_backbone_layers, out_channels, norm_layer, kwargs
+    )
 
 
 def mask_rcnn(
@@ -100,12 +102,12 @@ def mask_rcnn(
     trainable_backbone_layers: int | None = None,
     out_channels: int = 256,
     norm_layer: Norm | None = None,
-    **options: Any,
+    **kwargs: Any,
 ) -> MaskRCNN:
-    """Mask R-CNN; ``**options`` are those of torchvision's ``MaskRCNN``, the others as for :func:`faster_rcnn`."""
-    check_num_classes(num_classes)
-    body = _build_body(backbone, RCNN_STRIDES, weights_backbone, trainable_backbone_layers)
-    return MaskRCNN(BackboneWithFPN(body, out_channels, LastLevelMaxPool(), norm_layer), num_classes, **options)
+    """Mask R-CNN; ``**kwargs`` are those of torchvision's ``MaskRCNN``, the others as for :func:`faster_rcnn`."""
+    return _build(
+        MaskRCNN, backbone, num_classes, weights_backbone, trainable_backbone_layers, out_channels, norm_layer, kwargs
+    )
 
 
 def retinanet(
@@ -116,16 +118,15 @@ def retinanet(
     trainable_backbone_layers: int | None = None,
     out_channels: int = 256,
     norm_layer: Norm | None = None,
-    **options: Any,
+    **kwargs: Any,
 ) -> RetinaNet:
     """RetinaNet with a feature pyramid network of the strides 8 to 128; the backbone's are 8, 16, 32.
 
-    ``**options`` are those of torchvision's ``RetinaNet``, the others as for :func:`faster_rcnn`.
+    ``**kwargs`` are those of torchvision's ``RetinaNet``, the others as for :func:`faster_rcnn`.
     """
-    check_num_classes(num_classes)
-    body = _build_body(backbone, ONE_STAGE_STRIDES, weights_backbone, trainable_backbone_layers)
-    extra_blocks = LastLevelP6P7(out_channels, out_channels)
-    return RetinaNet(BackboneWithFPN(body, out_channels, extra_blocks, norm_layer), num_classes, **options)
+    return _build(
+        RetinaNet, backbone, num_classes, weights_backbone, trainable_backbone_layers, out_channels, norm_layer, kwargs
+    )
 
 
 def fcos(
@@ -136,41 +137,51 @@ def fcos(
     trainable_backbone_layers: int | None = None,
     out_channels: int = 256,
     norm_layer: Norm | None = None,
-    **options: Any,
+    **kwargs: Any,
 ) -> FCOS:
-    """FCOS; as :func:`retinanet`, ``**options`` are those of torchvision's ``FCOS``."""
-    check_num_classes(num_classes)
-    body = _build_body(backbone, ONE_STAGE_STRIDES, weights_backbone, trainable_backbone_layers)
-    extra_blocks = LastLevelP6P7(out_channels, out_channels)
-    return FCOS(BackboneWithFPN(body, out_channels, extra_blocks, norm_layer), num_classes, **options)
+    """FCOS; as :func:`retinanet`, ``**kwargs`` are those of torchvision's ``FCOS``."""
+    return _build(
+        FCOS, backbone, num_classes, weights_backbone, trainable_backbone_layers, out_channels, norm_layer, kwargs
+    )
 
 
-def check_num_classes(num_classes: int | None) -> None:
-    """Raise an InputError for a number that leaves no class beside the background."""
-    if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 2):
+def _build(
+    cls: Any,
+    backbone: str | Backbone,
+    num_classes: int | None,
+    weights: str | Path | None,
+    trainable_layers: int | None,
+    out_channels: int,
+    norm_layer: Norm | None,
+    kwargs: dict[str, Any],
+) -> Any:
+    """An object of torchvision's class ``cls``."""
+    two_stage = issubclass(cls, FasterRCNN)
+    if not (num_classes is None and two_stage) and (not isinstance(num_classes, int) or num_classes < 2):
         raise InputError(f'num_classes={num_classes!r} is not at least 2: torchvision counts the background as a class')
+    body = _build_body(backbone, RCNN_STRIDES if two_stage else ONE_STAGE_STRIDES)
+    if weights is not None:
+        load_pretrained(body, weights)
+    if trainable_layers is not None:
+        if not isinstance(trainable_layers, int) or not 0 <= trainable_layers <= body.num_blocks + 1:
+            raise InputError(
+                f'trainable_backbone_layers={trainable_layers!r} is not a number of blocks from 0 to '
+                f'{body.num_blocks}, or {body.num_blocks + 1} for the stem, too'
+            )
+        body.frozen_stages = body.num_blocks - trainable_layers
+        body.train()
+    extra_blocks = LastLevelMaxPool() if two_stage else LastLevelP6P7(out_channels, out_channels)
+    return cls(BackboneWithFPN(body, out_channels, extra_blocks, norm_layer), num_classes, **kwargs)
 
 
-def _build_body(
-    backbone: str | Backbone, strides: tuple[int, ...], weights: str | Path | None, trainable_layers: int | None
-) -> Backbone:
-    """The backbone with these strides, its weights loaded and its first blocks frozen."""
+def _build_body(backbone: str | Backbone, strides: tuple[int, ...]) -> Backbone:
+    """The backbone itself, with maps of these strides."""
     if isinstance(backbone, str):
         if backbone not in NAMES:
             raise InputError(f'backbone {backbone!r} is not one of {", ".join(NAMES)}, nor a backbone object')
         arch = backbone.removeprefix('xvit_')
-        backbone = XViT(arch=arch, out_strides=strides, drop_path_rate=0.05, mask_padding=True)
-    elif not isinstance(backbone, Backbone) or backbone.out_strides != strides:
+        return XViT(arch=arch, out_strides=strides, drop_path_rate=0.05, mask_padding=True)
+    if not isinstance(backbone, Backbone) or backbone.out_strides != strides:
         found = getattr(backbone, 'out_strides', None) or f'{type(backbone).__name__}, which has no pyramid'
         raise InputError(f'the detector needs a backbone of xvit_det with out_strides={strides}, not {found}')
-    if weights is not None:
-        load_pretrained(backbone, weights)
-    if trainable_layers is not None:
-        if not 0 <= trainable_layers <= backbone.num_blocks + 1:
-            raise InputError(
-                f'trainable_backbone_layers={trainable_layers} is not in [0, {backbone.num_blocks + 1}]: the blocks of '
-                'the backbone, and its stem'
-            )
-        backbone.frozen_stages = backbone.num_blocks - trainable_layers
-        backbone.train()
     return backbone

@@ -96,11 +96,11 @@ def test_a_folder_with_broken_files_is_done_except_for_them(photos, trained):
     assert '3 images in ' in done.stdout and 'images/s on cpu' in done.stdout
 
 
-def write_video(path: Path, frames: int = 10) -> np.ndarray:
+def write_video(path: Path, frames: int = 10, codec: str = 'mp4v') -> np.ndarray:
     """A video of 12.5 frames per second in which a scene moves to the right; gives its first frame."""
     scene = cv2.imread(str(next(Path('photos').glob('*.png'))))
     height, width = scene.shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 12.5, (width, height))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 12.5, (width, height))
     for i in range(frames):
         writer.write(np.roll(scene, 3 * i, axis=1))
     writer.release()
@@ -119,6 +119,18 @@ def test_a_video_keeps_size_and_frame_rate_and_gets_tracks(photos, trained):
     assert len(frames) == 10 and frames[0].shape == scene.shape
     assert [image['frame'] for image in results()['images']] == [*range(10)]
     assert '10 frames in ' in done.stdout
+
+
+def test_a_video_that_breaks_off_is_reported(photos, trained, capfd):
+    write_video(Path('film.avi'), codec='MJPG')
+    content = Path('film.avi').read_bytes()
+    Path('film.avi').write_bytes(content[: len(content) // 2])
+    with pytest.raises(SystemExit) as stop:
+        predict(['film.avi', '--checkpoint', trained('vin_cifar10')])
+    assert stop.value.code == 1
+    number = len(results()['images'])
+    assert 0 < number < 9
+    assert f'error: film.avi is damaged: {number} of its 10 frames could be read' in capfd.readouterr().err
 
 
 def test_objects_that_stay_have_one_track():
@@ -152,7 +164,16 @@ def test_a_segmentor_writes_label_maps(photos, trained, capsys):
 
 
 def test_a_classifier_writes_its_best_classes(photos, trained, capsys):
-    predict([str(photos / 'a.png'), 'photos/sub/*.jpg', '--checkpoint', trained('vin_cifar10'), '--top-k', '3'])
+    predict(
+        [
+            str(photos / '..' / 'photos' / 'a.png'),
+            'photos/sub/*.jpg',
+            '--checkpoint',
+            trained('vin_cifar10'),
+            '--top-k',
+            '3',
+        ]
+    )
     first, second = results()['images']
     assert (first['file_name'], second['file_name']) == ('a.png', 'sub/b.jpg')
     assert len(first['classes']) == 3 and first['classes'][0]['name'] in capsys.readouterr().out
@@ -236,6 +257,13 @@ def test_models_are_refused(refused, photos, trained):
     Path('no_data.py').write_text(
         Path(detector).with_name('mask_rcnn_xvit_context.py').read_text()
         + '\ntest_dataloader = val_dataloader = None\n'
+    )
+    Path('no_names.py').write_text(
+        Path(detector).with_name('mask_rcnn_xvit_context.py').read_text()
+        + "\ntest_dataloader['dataset']['metainfo'] = dict(classes='nowhere.txt')\n"
+    )
+    assert "classes='nowhere.txt' is one text, not a list" in refused(
+        photos, '--model', 'no_names.py', checkpoint=detector
     )
     assert 'no_data.py has no pipeline for test images' in refused(photos, '--model', 'no_data.py', checkpoint=detector)
 

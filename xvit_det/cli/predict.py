@@ -71,8 +71,8 @@ def main(argv: Arguments = None) -> None:
     model = load(args.checkpoint, args.model, device=args.device, fuse=args.fuse)
     record = predict_video(model, video, args) if video else predict_images(model, images, args)
     record.print_summary(args.out)
-    if record.skipped:
-        print(f'error: {len(record.skipped)} of {len(images)} images could not be read, see above', file=sys.stderr)
+    if record.problem:
+        print(f'error: {record.problem}', file=sys.stderr)
         raise SystemExit(1)
 
 

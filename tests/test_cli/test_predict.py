@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 import xvit_det
+from xvit_det.cli import predict_run
 from xvit_det.cli.predict import main as predict
 from xvit_det.datasets.shapes import ContextSpec, ensure_shapes
 from xvit_det.errors import InputError
@@ -163,7 +165,8 @@ def test_a_segmentor_writes_label_maps(photos, trained, capsys):
     assert all('segmentation' in row and 'score' not in row for row in results()['annotations'])
 
 
-def test_a_classifier_writes_its_best_classes(photos, trained, capsys):
+def test_a_classifier_writes_its_best_classes(photos, trained, capsys, monkeypatch):
+    monkeypatch.setattr(predict_run, 'LINE_SECONDS', -1)  # a line of progress after each image
     predict(
         [
             str(photos / '..' / 'photos' / 'a.png'),
@@ -176,7 +179,9 @@ def test_a_classifier_writes_its_best_classes(photos, trained, capsys):
     )
     first, second = results()['images']
     assert (first['file_name'], second['file_name']) == ('a.png', 'sub/b.jpg')
-    assert len(first['classes']) == 3 and first['classes'][0]['name'] in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert len(first['classes']) == 3 and first['classes'][0]['name'] in out
+    assert re.search(r'^1 of 2 images, \d+\.\d images/s, 0:\d\d left\n2 of 2 images, .*, 0:00 left$', out, re.MULTILINE)
     best = xvit_det.load(trained('vin_cifar10')).predict(photos / 'a.png', top_k=3)
     assert [row['name'] for row in first['classes']] == best.names
 

@@ -1,5 +1,6 @@
 """A trained model together with the preprocessing of its config."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, overload
 
@@ -91,15 +92,16 @@ class Predictor:
         Raises:
             InputError: It cannot be read, or the config's pipeline cannot prepare it.
         """
-        name = str(image) if isinstance(image, str) or hasattr(image, '__fspath__') else 'the image'
+        is_file = isinstance(image, str | os.PathLike)
+        name = os.fspath(image) if is_file else 'the image'
         data: dict[str, Any] = dict(img_id=0, img_path=name)
         try:
-            if name != 'the image' and self._load is not None:
+            if is_file and self._load is not None:
                 check_file(name)
                 data = self._load(data)  # the config may choose how
             else:
                 pixels = read_image(image)
-                if self._load is None:  # data sets without files, such as CIFAR-10, have RGB
+                if self._load is None:  # datasets without files, such as CIFAR-10, have RGB
                     pixels = np.ascontiguousarray(pixels[..., ::-1])
                 elif getattr(self._load, 'to_float32', False):
                     pixels = pixels.astype(np.float32)

@@ -44,8 +44,16 @@ def test_pins_are_complete_and_fit(setup_env):
     setup_env.check_pair(libraries)
     families = [set(setup_env.read_pins(requirements)) for requirements, _ in setup_env.STACKS.values()]
     assert families == [
-        {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmpretrain', 'onedl-mmsegmentation', 'imaug'},
-        {'mmengine', 'mmcv-lite', 'mmdet', 'mmpretrain', 'mmsegmentation'},
+        {
+            'onedl-mmengine',
+            'onedl-mmcv',
+            'onedl-mmdetection',
+            'onedl-mmpretrain',
+            'onedl-mmsegmentation',
+            'imaug',
+            'trackers',
+        },
+        {'mmengine', 'mmcv-lite', 'mmdet', 'mmpretrain', 'mmsegmentation', 'trackers'},
     ]
 
 

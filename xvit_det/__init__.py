@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xvit_det.backbones import CCX, CvX, LeViX, PiX, ViX, XViT
     from xvit_det.errors import InputError
     from xvit_det.hub import create_model, find_config, list_models
+    from xvit_det.inference import Prediction, load
 
 __all__ = [
     'CCX',
@@ -26,6 +27,7 @@ __all__ = [
     'InputError',
     'LeViX',
     'PiX',
+    'Prediction',
     'ViX',
     'XViT',
     'count_macs',
@@ -33,6 +35,7 @@ __all__ = [
     'create_model',
     'find_config',
     'list_models',
+    'load',
 ]
 __version__ = '0.1.0'
 
@@ -41,6 +44,7 @@ _ROOMS = {
     'backbones': ('CCX', 'CvX', 'LeViX', 'PiX', 'ViX', 'XViT'),
     'errors': ('InputError',),
     'hub': ('create_model', 'find_config', 'list_models'),
+    'inference': ('Prediction', 'load'),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -76,6 +76,7 @@ def test_what_needs_openmmlab_says_so(alone):
 import xvit_det
 for act in (
     lambda: xvit_det.create_model('mask_rcnn_xvit_s_3x'),
+    lambda: xvit_det.load('checkpoint.pth'),
     lambda: xvit_det.create_model('xvit_s_in2k'),
     lambda: xvit_det.XViT(arch='tiny', init_cfg=dict(type='Kaiming')).init_weights(),
 ):
@@ -84,8 +85,9 @@ for act in (
     except (ModuleNotFoundError, xvit_det.InputError) as error:
         print(type(error).__name__, error)
 """
-    no_model, no_name, no_initializer = succeed(alone('-c', code)).splitlines()
+    no_model, no_load, no_name, no_initializer = succeed(alone('-c', code)).splitlines()
     assert no_model == f'ModuleNotFoundError create_model needs mmengine: {INSTALL_OPENMMLAB}'
+    assert no_load == f'ModuleNotFoundError load needs mmengine: {INSTALL_OPENMMLAB}'
     assert no_name.startswith("InputError no config 'xvit_s_in2k'; did you mean xvit_s_in1k")
     assert re.match(r"InputError init_cfg \[{'type': 'Kaiming'}\].* needs mmengine: install one", no_initializer)
 
@@ -103,7 +105,7 @@ for command in sys.argv[1:]:
 
 def test_commands_that_need_openmmlab_say_so(alone):
     commands = ['train x', 'test x y', 'convert x', 'look x y', 'linearize x y --mixer xnorm', 'models']
-    commands += ['benchmark speed --models xvit_s', 'paper-tables', 'shapes x']
+    commands += ['benchmark speed --models xvit_s', 'paper-tables', 'shapes x', 'predict x --checkpoint y']
     done = alone('-c', RUN_COMMANDS, *commands)
     assert done.stdout.splitlines() == [f'{command} -> 2' for command in commands]
     lines = [line for line in done.stderr.splitlines() if 'error' in line]

@@ -11,6 +11,10 @@ import xvit_det
 COMMANDS = {
     'train': ('train a detector, segmentor or classifier', 'mask_rcnn_xvit_s_3x --data-root data/coco'),
     'test': ('evaluate a checkpoint', 'mask_rcnn_xvit_s_3x epoch_36.pth --data-root data/coco'),
+    'predict': (
+        'draw what a trained model finds in images or a video',
+        'photos/ --checkpoint work_dirs/demo/checkpoint.pth',
+    ),
     'convert': ("make other projects' weights a file for a config", 'maskrcnn_xcit_small_12_p16.pth'),
     'look': ('find out what each block of a trained model is worth', 'mask_rcnn_xvit_s_3x epoch_36.pth --images 500'),
     'linearize': (

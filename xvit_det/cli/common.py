@@ -2,6 +2,8 @@
 
 import functools
 import os
+import shlex
+import shutil
 import sys
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
@@ -59,6 +61,17 @@ def program(name: str) -> str:
     """How the user called this command: ``xvit-det paper-tables``, or ``paper_tables.py`` in ``tools/``."""
     called = Path(sys.argv[0]).name
     return called if called == f'{name.replace("-", "_")}.py' else f'xvit-det {name}'
+
+
+def command_line(*words: str | Path) -> str:
+    """``xvit-det`` with these words, as a shell takes it in this folder, also outside the environment."""
+    script = Path(sys.executable).with_name('xvit-det')
+    start = (
+        [min(os.path.relpath(script), str(script), key=len)] if script.exists() else [sys.executable, '-m', 'xvit_det']
+    )
+    if script.exists() and shutil.which('xvit-det') == str(script):
+        start = ['xvit-det']
+    return shlex.join([*start, *map(str, words)])
 
 
 def make_parser(name: str, description: str, epilog: str = '') -> ArgumentParser:

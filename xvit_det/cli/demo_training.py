@@ -22,6 +22,7 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from xvit_det.cli.common import command_line
 from xvit_det.cli.demo_tasks import TASKS, Task
 from xvit_det.config.data_paths import set_data_root
 from xvit_det.config.launch import join_cpu_group
@@ -80,6 +81,9 @@ def _run(args: Namespace, console: Console) -> None:
         (CHECKPOINT, 'the trained weights'),
     ):
         console.print(f'  {args.work_dir / name}  {what}', soft_wrap=True)
+    images = Path(runner.val_dataloader.dataset.get_data_info(0)['img_path']).parent
+    words = ('predict', images, '--checkpoint', args.work_dir / CHECKPOINT)
+    console.print(f'Try it on its images:\n  {command_line(*words)}', soft_wrap=True)
 
 
 def _print_classes(figures: dict[str, float], console: Console) -> None:

@@ -42,7 +42,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
     for split in splits:
         for dataset in dataset_configs(cfg, split):
             cls = find_class(dataset.get('type'), cfg.get('default_scope'))
-            classes = _class_names(dataset, cls)
+            classes = class_names(dataset, cls)
             if dataset.get('ann_file') and getattr(cls, 'COCOAPI', None):
                 path = resolve(dataset, dataset['ann_file'])
                 content = files[path] = files.get(path) or _read_coco(path)
@@ -140,7 +140,7 @@ def _read_coco(path: str) -> dict:
     return {key: content[key] for key in ('images', 'categories')}  # all of COCO's annotations would take 3 GB
 
 
-def _class_names(dataset: ConfigDict, cls: Any) -> Sequence[str] | None:
+def class_names(dataset: ConfigDict, cls: Any) -> Sequence[str] | None:
     """The class names that a dataset trains with, if its config or its class gives them."""
     names = (dataset.get('metainfo') or {}).get('classes') or dataset.get('classes')
     if isinstance(names, str):

@@ -27,6 +27,18 @@ def _unwrap(dataset: Any) -> Iterator[ConfigDict]:
         yield from _unwrap(child)
 
 
+def inference_pipeline(cfg: Config) -> list[ConfigDict]:
+    """The steps that prepare a test image, without those that read annotations.
+
+    Raises:
+        InputError: The config has none.
+    """
+    tests = [dataset for split in ('test', 'val') for dataset in dataset_configs(cfg, split) if 'pipeline' in dataset]
+    if not tests:
+        raise InputError(f'config {cfg.filename} has no pipeline for test images')
+    return [step for step in tests[0].pipeline if 'Annotations' not in str(step['type'])]
+
+
 def metric_configs(cfg: Config, split: str) -> list[ConfigDict]:
     """The metrics of a split's evaluator, given as one dict, a list, or a dict with ``metrics``."""
     evaluator = cfg.get(f'{split}_evaluator') or []

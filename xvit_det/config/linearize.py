@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
-from xvit_det.config.data_paths import dataset_configs
+from xvit_det.config.data_paths import inference_pipeline
 from xvit_det.errors import InputError
 
 Mixer = str | Mapping[str, Any]
@@ -58,10 +58,7 @@ def unlabelled_loader(cfg: Config, images: str | None) -> dict[str, Any]:
     loader = dict(loader, sampler=dict(type='InfiniteSampler', shuffle=True))
     if images is None:
         return loader
-    tests = [dataset for split in ('test', 'val') for dataset in dataset_configs(cfg, split) if 'pipeline' in dataset]
-    if not tests:
-        raise InputError(f'--images: config {cfg.filename} has no pipeline for test images')
-    pipeline = [step for step in tests[0].pipeline if 'Annotations' not in str(step['type'])]
+    pipeline = inference_pipeline(cfg)
     if not any('LoadImage' in str(step['type']) for step in pipeline):
         raise InputError(f'--images: the test images of config {cfg.filename} are not read from files of their own')
     loader.pop('batch_sampler', None)  # mmdet's looks up the images' sides, which no file tells here

@@ -1,7 +1,9 @@
 """Compare a checkpoint with the model before it is loaded, without running code that it may contain."""
 
+from collections.abc import Mapping
+
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from xvit_det.backbones.pretrained import resample_tables, translate_for, unwrap
 from xvit_det.errors import InputError
@@ -20,13 +22,30 @@ def check_checkpoint(model: nn.Module, path: str, complete: bool = True) -> None
     Raises:
         InputError: The file is missing or unreadable, or of another architecture.
     """
+    fitting_weights(model, read_state_dict(path), path, complete)
+
+
+def fitting_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], path: str, complete: bool = True
+) -> dict[str, Tensor]:
+    """The weights of a checkpoint as the model takes them: with our names, tables resampled to its grid.
+
+    Args:
+        model: As for :func:`check_checkpoint`.
+        weights: Those of the checkpoint.
+        path: Where they are from, for messages.
+        complete: As for :func:`check_checkpoint`.
+
+    Raises:
+        InputError: They are of another architecture.
+    """
     model = unwrap(model)
-    translated, source = translate_for(model, read_state_dict(path))
+    translated, source = translate_for(model, weights)
     if source:
         print_log(f'Checkpoint {path} is {source}: its names are translated.', logger='current')
-    weights = {name.removeprefix('module.'): tensor for name, tensor in translated.items()}
-    resample_tables(model, weights)  # as loading them will do
-    given = {name: tensor.shape for name, tensor in weights.items()}
+    fitted = {name.removeprefix('module.'): tensor for name, tensor in translated.items()}
+    resample_tables(model, fitted)  # as loading them will do
+    given = {name: tensor.shape for name, tensor in fitted.items()}
     own = {name: tensor.shape for name, tensor in model.state_dict().items()}
     missing = [name for name in own if name not in given]
     unexpected = [name for name in given if name not in own]
@@ -42,3 +61,4 @@ def check_checkpoint(model: nn.Module, path: str, complete: bool = True) -> None
             f'checkpoint {path} is of another architecture than the config: {counts} ({"; ".join(examples)})'
         )
     print_log(f'Checkpoint {path}: {counts}.', logger='current')
+    return fitted

@@ -1,0 +1,90 @@
+"""``xvit-det predict SOURCE --checkpoint FILE``: draw and list what a trained model finds in images or a video."""
+
+import sys
+import tempfile
+from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction
+from pathlib import Path
+
+from xvit_det.cli.common import Arguments, check_positive, command, make_parser
+from xvit_det.errors import InputError
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f'{text!r} is not a number from 0 to 1')
+    return value
+
+
+def _parser() -> ArgumentParser:
+    parser = make_parser(
+        'predict',
+        'Predict images, a video or a camera with a trained detector, segmentor or classifier: write the images with\n'
+        'what was found drawn in, and predictions.json.',
+    )
+    parser.add_argument(
+        'source',
+        nargs='+',
+        help="images, folders (with those inside), patterns such as 'photos/*.jpg'; or one video; or a camera's number",
+    )
+    parser.add_argument('--checkpoint', required=True, metavar='FILE', help='the trained weights, or their address')
+    parser.add_argument(
+        '--model', metavar='CONFIG', help='shipped config by name, or a file (default: the one beside the checkpoint)'
+    )
+    parser.add_argument('--out', type=Path, default='predictions', metavar='DIR', help='(default: %(default)s)')
+    parser.add_argument(
+        '--score', type=_share, default=0.3, help='leave out objects with a lower score (default: %(default)s)'
+    )
+    parser.add_argument('--top-k', type=int, default=5, help="number of a classifier's classes (default: %(default)s)")
+    parser.add_argument('--batch-size', type=int, default=1, help='images at once (default: %(default)s)')
+    parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
+    parser.add_argument(
+        '--fuse', action=BooleanOptionalAction, default=False, help='faster; scores change in the last digits'
+    )
+    parser.add_argument('--tracks', action=BooleanOptionalAction, default=True, help='follow the objects of a video')
+    parser.add_argument('--max-pixels', type=int, metavar='N', help='of an image file (default: 178,956,970)')
+    return parser
+
+
+@command
+def main(argv: Arguments = None) -> None:
+    """Run the command with the arguments ``argv``, by default those of the process."""
+    args = _parser().parse_args(argv)
+    check_positive(args, 'top-k', 'batch-size', 'max-pixels')
+    # After the arguments: help does not wait for torch.
+    from PIL import Image
+
+    from xvit_det.cli.predict_run import predict_images, predict_video
+    from xvit_det.inference import load
+    from xvit_det.inference.results import import_supervision
+    from xvit_det.inference.sources import Video, find_images
+
+    import_supervision()
+    if args.max_pixels:
+        Image.MAX_IMAGE_PIXELS = (args.max_pixels + 1) // 2  # Pillow refuses twice as many
+    video = Video(args.source[0]) if len(args.source) == 1 and Video.is_one(args.source[0]) else None
+    images = [] if video else find_images(args.source, leave_out=args.out)
+    _check_writable(args.out)
+    model = load(args.checkpoint, args.model, device=args.device, fuse=args.fuse)
+    record = predict_video(model, video, args) if video else predict_images(model, images, args)
+    record.print_summary(args.out)
+    if record.problem:
+        print(f'error: {record.problem}', file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _check_writable(folder: Path) -> None:
+    """Before any work: the folder exists, or is made, and takes files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f'--out: {folder} cannot be written: {error.strerror}') from error
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,14 @@
+"""Trained models at work: load one, give it images, take, draw or save what it finds."""
+
+from xvit_det.errors import INSTALL_OPENMMLAB
+
+try:
+    from xvit_det.inference.loading import load
+    from xvit_det.inference.predictor import Predictor
+    from xvit_det.inference.results import Prediction
+except ModuleNotFoundError as error:
+    if error.name != 'mmengine':
+        raise
+    raise ModuleNotFoundError(f'load needs mmengine: {INSTALL_OPENMMLAB}', name='mmengine') from None
+
+__all__ = ['Prediction', 'Predictor', 'load']

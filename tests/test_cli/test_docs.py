@@ -57,7 +57,7 @@ KINDS = {
     'slurm': r'GPUS=16 tools/slurm_train\.sh',
     'models': r'xvit-det (models|env)',
     'shapes': r'xvit-det shapes',
-    'look': r'xvit-det look',
+    'ablate': r'xvit-det ablate',
     'record': r'python tools/benchmark\.py (table|plot) speed\.json',
     # These take minutes. Their options are checked; what they do is tested in tests/test_benchmark/ and beside it.
     'long': r'python (tools/benchmark\.py (speed|memory|scaling|detector|loader)|benchmarks/\w+\.py)',
@@ -306,15 +306,15 @@ def test_shapes(clone):
         assert len([*Path(command.split()[2], 'train2017').iterdir()]) == 2
 
 
-@pytest.mark.parametrize('command', commands('look'))
-def test_looking_at_what_blocks_do(command, clone, capsys):
+@pytest.mark.parametrize('command', commands('ablate'))
+def test_ablating_blocks(command, clone, capsys):
     config, checkpoint = command.split()[2:4]
     Path(checkpoint).parent.mkdir(parents=True)
     torch.manual_seed(0)
     torch.save(xvit_det.create_model(config).state_dict(), checkpoint)
     call(f'{command} --cfg-options test_dataloader.dataset.num_train=1 test_dataloader.dataset.num_val=2')
     assert '│ blocks.0' in capsys.readouterr().out
-    assert len([*Path('work_dirs', config).glob('look_*.png')]) == 1
+    assert len([*Path('work_dirs', config).glob('ablate_*.png')]) == 1
 
 
 def test_table_and_plot_of_a_record(clone, capsys):

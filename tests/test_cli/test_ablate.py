@@ -1,4 +1,4 @@
-"""``xvit-det look``: against ``xvit-det test`` on models with zeroed weights, on a part of the images, and refusals."""
+"""``xvit-det ablate``: against ``xvit-det test`` on models with zeroed weights, on part of the images, and refusals."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import nn
 
 import xvit_det
 from xvit_det.analysis.branches import find_branches
-from xvit_det.cli.look import main as look
+from xvit_det.cli.ablate import main as ablate
 from xvit_det.cli.runner import evaluate
 from xvit_det.config.load import load_config
 
@@ -45,8 +45,8 @@ def scenes(tmp_path, monkeypatch) -> str:
 
 def run(capfd, *argv: str) -> tuple[dict, str]:
     """The record and the screen of the command."""
-    look([*argv, '--work-dir', 'work'])
-    (file,) = Path('work').glob('look_*.json')
+    ablate([*argv, '--work-dir', 'work'])
+    (file,) = Path('work').glob('ablate_*.json')
     return json.loads(file.read_text()), capfd.readouterr().out
 
 
@@ -72,7 +72,7 @@ def test_a_segmentor_scores_as_with_zeroed_weights(scenes, capfd):
     assert 'mmengine - INFO - Epoch(test)' not in screen
     assert any('blocks.5' in line and line.count('│') == 5 for line in screen.splitlines())
     assert any('all' in line and line.count('│') == 5 for line in screen.splitlines())
-    assert cv2.imread('work/look_zero.png').std() > 10
+    assert cv2.imread('work/ablate_zero.png').std() > 10
 
 
 @pytest.mark.parametrize('by', ['mean', 'zero'])
@@ -98,7 +98,7 @@ def test_a_classifier(cifar_config, tmp_path, monkeypatch, capfd):
     assert 'class_blocks.0.mlp' in record['branches'] and 'class_blocks.0.local' not in record['branches']
     assert all(0 < b['varying_share'] <= b['share'] for b in record['branches'].values())
     assert 'top-1 (change), a branch replaced by its mean' in screen
-    assert cv2.imread('work/look_mean.png').std() > 10
+    assert cv2.imread('work/ablate_mean.png').std() > 10
 
 
 @MODELS.register_module()
@@ -167,7 +167,7 @@ def refused(capfd, tmp_path, monkeypatch):
 
     def run(*argv: str) -> str:
         with pytest.raises(SystemExit) as stop:
-            look(list(argv))
+            ablate(list(argv))
         assert stop.value.code == 2
         (line,) = [line for line in capfd.readouterr().err.splitlines() if 'error: ' in line]
         return line

@@ -1,4 +1,4 @@
-"""``xvit-det look CONFIG CHECKPOINT``: what each block's attention, local interaction and MLP are worth."""
+"""``xvit-det ablate CONFIG CHECKPOINT``: what each block's attention, local interaction and MLP are worth."""
 
 import json
 from argparse import ArgumentParser
@@ -17,7 +17,7 @@ REPLACEMENTS = {'mean': 'its mean', 'zero': 'zero'}
 
 def _parser() -> ArgumentParser:
     parser = make_parser(
-        'look',
+        'ablate',
         'Evaluate a checkpoint with the attention (or other token mixer), the local patch interaction and the MLP of\n'
         'each block replaced by a constant, and measure what each adds to the residual stream.',
         OPTIONS_HELP,
@@ -41,16 +41,16 @@ def main(argv: Arguments = None) -> None:
     args = _parser().parse_args(argv)
     check_positive(args, 'images')
     # After the arguments: help does not wait for torch.
-    from xvit_det.cli.look_evaluations import look
+    from xvit_det.cli.ablate_evaluations import ablate
     from xvit_det.config.data_check import check_test_data
     from xvit_det.config.load import load_config
     from xvit_det.visualization.branches import draw_branches
 
     cfg = load_config(args.config, data_root=args.data_root, options=args.cfg_options, work_dir=args.work_dir)
     check_test_data(cfg)
-    record = look(cfg, args.checkpoint, args.by, args.images)
+    record = ablate(cfg, args.checkpoint, args.by, args.images)
 
-    json_file, png_file = (Path(cfg.work_dir, f'look_{args.by}.{ending}') for ending in ('json', 'png'))
+    json_file, png_file = (Path(cfg.work_dir, f'ablate_{args.by}.{ending}') for ending in ('json', 'png'))
     json_file.write_text(json.dumps(record, indent=2) + '\n')
     columns = dict(mixer=' / '.join(record['mixers']), local='local interaction', mlp='MLP')
     columns = {kind: columns[kind] for kind in record['kinds']}

@@ -55,10 +55,20 @@ def test_demo_runs_and_shows_only_what_matters(tiny):
     for name in scores.values():
         assert len(re.findall(rf'\b{name} 0\.', run.stdout)) == 2, 'once for the epoch, once at the end'
     assert ('circle       IoU 0.' in run.stdout) == (task == 'segmentation')
-    assert 'Warning' not in run.stdout and len(run.stdout.splitlines()) < 20
+    assert 'Warning' not in run.stdout and len(run.stdout.splitlines()) < 22
     for name in ('predictions.png', 'curve.png', 'metrics.json', 'checkpoint.pth'):
         assert str(folder / 'work' / name) in run.stdout.replace('\n', '')
     assert loss in (folder / 'work' / 'output.log').read_text()
+
+
+@pytest.mark.parametrize('tiny', ['context', 'segmentation'], indirect=True)
+def test_the_last_line_is_a_command_that_tries_the_checkpoint(tiny, tmp_path):
+    _, folder, run = tiny
+    command = run.stdout.splitlines()[-1]
+    assert 'predict' in command and str(folder / 'work' / 'checkpoint.pth') in command
+    done = subprocess.run(f'{command} --out {tmp_path}', shell=True, cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert '4 images in ' in done.stdout and len([*tmp_path.glob('*.png')]) == 4
 
 
 @pytest.mark.parametrize('name, height, width', [('predictions.png', 250, 800), ('curve.png', 300, 500)])

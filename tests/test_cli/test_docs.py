@@ -11,6 +11,7 @@ import textwrap
 from collections import OrderedDict
 from pathlib import Path
 
+import cv2
 import pytest
 import timm
 import torch
@@ -21,6 +22,7 @@ import xvit_det
 from xvit_det import cli
 from xvit_det.config.load import read_config
 from xvit_det.config.model_check import check_model
+from xvit_det.datasets.shapes import ContextSpec, ensure_shapes
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = {path: path.read_text() for path in (REPO / 'README.md', *sorted((REPO / 'docs').glob('*.md')))}
@@ -58,12 +60,14 @@ KINDS = {
     'models': r'xvit-det (models|env)',
     'shapes': r'xvit-det shapes',
     'ablate': r'xvit-det ablate',
+    'predict': r'xvit-det predict \D',
     'record': r'python tools/benchmark\.py (table|plot) speed\.json',
     # These take minutes. Their options are checked; what they do is tested in tests/test_benchmark/ and beside it.
     'long': r'python (tools/benchmark\.py (speed|memory|scaling|detector|loader)|benchmarks/\w+\.py)',
 }
 NOT_RUN = {
     r"pip install '\.\[(onedl|openmmlab)\]'": 'it would change the environment that the tests run in',
+    r'xvit-det predict 0 ': 'it needs a camera',
     r'python tools/paper_tables\.py': 'tests/test_analysis/test_paper_tables.py runs it',
 }
 
@@ -361,8 +365,37 @@ def test_linearizing(clone):
     assert Path(shlex.split(tune)[2]).with_name('epoch_1.pth').is_file()
 
 
+@pytest.fixture
+def photos(clone) -> None:
+    """What a demo leaves, untrained: its checkpoint, scenes, and some of them as photos and as a film."""
+    (scenes,) = {command.split()[2] for command in commands('predict') if 'shapes' in command}
+    images = ensure_shapes(clone / Path(scenes).parent, ContextSpec(num_train=1, num_val=3)) / 'val2017'
+    model = xvit_det.create_model('mask_rcnn_xvit_context')
+    folder = clone / 'work_dirs' / 'demo'
+    folder.mkdir(parents=True)
+    model.cfg.dump(folder / 'mask_rcnn_xvit_context.py')
+    torch.save(model.state_dict(), folder / 'checkpoint.pth')
+    (clone / 'photos' / 'more').mkdir(parents=True)
+    frames = [cv2.imread(str(path)) for path in sorted(images.iterdir())]
+    cv2.imwrite(str(clone / 'photos' / 'one.jpg'), frames[0])
+    cv2.imwrite(str(clone / 'photos' / 'more' / 'two.png'), frames[1])
+    writer = cv2.VideoWriter(str(clone / 'film.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 25, (384, 128))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+
+
+def test_predicting(photos, capsys):
+    for command in commands('predict'):
+        call(command)
+        assert 'predictions.json' in capsys.readouterr().out
+    assert Path('drawn/more/two.png').is_file() and Path('predictions/film.mp4').is_file()
+
+
 @pytest.mark.parametrize('code', blocks('python'))
-def test_python(code, clone, monkeypatch):
+def test_python(code, clone, monkeypatch, request):
+    if 'work_dirs/demo/' in code:
+        request.getfixturevalue('photos')
     # A reader's process has just started: no other test's default scope is in it.
     monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
     if '_base_' in code:

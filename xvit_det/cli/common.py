@@ -57,7 +57,9 @@ def program(name: str) -> str:
 def command_line(*words: str | Path) -> str:
     """``xvit-det`` with these words, as a shell takes it in this folder, also outside the environment."""
     script = Path(sys.executable).with_name('xvit-det')
-    start = [min(os.path.relpath(script), str(script), key=len)] if script.exists() else [sys.executable, '-m', 'xvit_det']
+    start = (
+        [min(os.path.relpath(script), str(script), key=len)] if script.exists() else [sys.executable, '-m', 'xvit_det']
+    )
     if script.exists() and shutil.which('xvit-det') == str(script):
         start = ['xvit-det']
     return shlex.join([*start, *map(str, words)])

@@ -49,7 +49,7 @@ def predict_images(model: Predictor, paths: Sequence[Path], args: Namespace) -> 
         for prediction in _predictions(model, paths, args, record.skip, advance):
             target = targets[prediction.image]
             target.parent.mkdir(parents=True, exist_ok=True)
-            prediction.draw().save(target, quality=92)
+            prediction.draw().save(target, quality=92, compress_level=1)
             if prediction.label_map is not None:
                 _save_label_map(prediction.label_map, args.out / LABEL_MAPS / target.relative_to(args.out))
             record.add(prediction, file_name=target.relative_to(args.out).as_posix())

@@ -15,6 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from xvit_det.backbones.pretrained import translate_for
+from xvit_det.config.load import config_mistakes
 from xvit_det.config.weights_check import check_checkpoint
 from xvit_det.errors import InputError
 from xvit_det.weights.files import find_weights, weights_key
@@ -78,23 +79,8 @@ def build_runner(cfg: Config) -> Runner:
     Raises:
         InputError: The config names a class that is not registered, or gives a class an argument that it does not have.
     """
-    try:
+    with config_mistakes(cfg):
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ScreenRunner.from_cfg(cfg)
-    except KeyError as error:
-        if 'registry' not in str(error):
-            raise
-        raise InputError(f'the config names an unknown class: {error.args[0].splitlines()[0]}') from error
-    except TypeError as error:
-        if 'unexpected keyword argument' not in str(error):
-            raise
-        if cfg.model.get('pretrained'):  # which mmseg hands to the backbone
-            raise InputError(
-                f'model.pretrained={cfg.model.pretrained!r} is not for this backbone: set it to None'
-            ) from error
-        raise InputError(
-            f'{str(error).splitlines()[0]}; if it is left over from the base config, as depth and pretrained of a '
-            f'ResNet, add _delete_=True to the dict that replaces it'
-        ) from error
     runner.register_hook(TranslateNames(), 'HIGHEST')  # before hooks that read the checkpoint, such as EMA's
     return runner
 

@@ -1,6 +1,7 @@
 """From a config's name to one that a Runner takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.config import Config
@@ -76,3 +77,29 @@ def set_loader_defaults(cfg: Config) -> None:
         if loader.get('num_workers', 0) == 0:
             loader.persistent_workers = False
             loader.pop('prefetch_factor', None)
+
+
+@contextmanager
+def config_mistakes(cfg: Config) -> Iterator[None]:
+    """Around building what a config describes: its mistakes become one sentence.
+
+    Raises:
+        InputError: The config names a class that is not registered, or gives a class an argument that it does not have.
+    """
+    try:
+        yield
+    except KeyError as error:
+        if 'registry' not in str(error):
+            raise
+        raise InputError(f'the config names an unknown class: {error.args[0].splitlines()[0]}') from error
+    except TypeError as error:
+        if 'unexpected keyword argument' not in str(error):
+            raise
+        if cfg.model.get('pretrained'):  # which mmseg hands to the backbone
+            raise InputError(
+                f'model.pretrained={cfg.model.pretrained!r} is not for this backbone: set it to None'
+            ) from error
+        raise InputError(
+            f'{str(error).splitlines()[0]}; if it is left over from the base config, as depth and pretrained of a '
+            f'ResNet, add _delete_=True to the dict that replaces it'
+        ) from error

@@ -13,7 +13,7 @@ from torch import nn
 from xvit_det.compat.quiet import without_log, without_remarks
 from xvit_det.config.data_check import OTHER_CLASSES, class_names
 from xvit_det.config.data_paths import dataset_configs
-from xvit_det.config.load import load_config
+from xvit_det.config.load import config_mistakes, load_config
 from xvit_det.config.options import find_class
 from xvit_det.config.weights_check import fitting_weights
 from xvit_det.deploy import fuse as fuse_backbones
@@ -39,8 +39,8 @@ def load(
         fuse: Fold the backbone for speed; scores change in the last digits.
 
     Raises:
-        InputError: The config is not found or the checkpoint is of another model; the number of class names is not
-            that of the model's classes; there is no such device.
+        InputError: The config is not found or wrong; the checkpoint is of another model; there are more or fewer class
+            names than classes; there is no such device.
     """
     target = _device(device)
     cfg = load_config(_config_beside(str(checkpoint)) if config is None else config)
@@ -49,14 +49,15 @@ def load(
     weights = find_weights(content)
     if not weights:
         raise InputError(f'checkpoint {checkpoint} holds no weights')
-    with without_log(), without_remarks():
+    with without_log(), without_remarks(), config_mistakes(cfg):
         model = MODELS.build({**cfg.model, '_scope_': cfg.get('default_scope')})
         model.load_state_dict(fitting_weights(model, weights, str(checkpoint)), strict=False)
     model.eval()  # which in mmdet's distillation models returns nothing
     classes = _classes(model, content, cfg)
     if fuse:
         fuse_backbones(model)
-    return Predictor(model.to(target), cfg, classes)
+    with config_mistakes(cfg):
+        return Predictor(model.to(target), cfg, classes)
 
 
 def _device(name: str | None) -> torch.device:

@@ -94,7 +94,7 @@ def _pictures(model: 'Predictor', args: Namespace) -> None:
     ]
     print(f'{args.image}: {", ".join(found[:LISTED]) or "nothing found"}{", …" if len(found) > LISTED else ""}')
     point = args.point or _middle(prediction, args.detection) or seen.middle
-    title = f'{"/".join(Path(args.checkpoint[0]).parts[-2:])}, {Path(args.image).name}'
+    title = f'{_short(args.checkpoint[0])}, {Path(args.image).name}'
     pictures: dict[str, Callable[[], tuple[Callable, tuple]]] = {
         'features.png': lambda: (draw_features, (feature_maps(model, args.image),)),
         'tokens.png': lambda: (draw_tokens, (token_maps(model, args.image, point, args.block), point)),
@@ -113,6 +113,11 @@ def _pictures(model: 'Predictor', args: Namespace) -> None:
         raise SystemExit(1)
 
 
+def _short(path: str) -> str:
+    """The end of a path that tells checkpoints apart."""
+    return '/'.join(Path(path).parts[-2:])
+
+
 def _middle(prediction: 'Prediction', detection: int) -> tuple[float, float] | None:
     """The middle of a detected object as x, y."""
     if prediction.boxes is None or not 0 <= detection < len(prediction):
@@ -125,7 +130,7 @@ def _receptive_fields(models: dict[str, 'Predictor'], args: Namespace) -> None:
     from xvit_det.analysis.influence import DISTANCES, receptive_fields
     from xvit_det.visualization.looking import draw_receptive_fields
 
-    fields = {name: receptive_fields(model, args.image) for name, model in models.items()}
+    fields = {_short(name): receptive_fields(model, args.image) for name, model in models.items()}
     for name, levels in fields.items():
         for field in levels:
             shares = ', '.join(f'{100 * field.share_within(d):.0f} % within {d} px' for d in DISTANCES)

@@ -54,7 +54,7 @@ def draw_tokens(path: str | Path, seen: View, maps: Sequence[TokenMap], point: t
     panels = [
         (
             known.what,
-            partial(_tokens, seen=seen, known=known, point=point, is_signed=signs and known.what != 'influence'),
+            partial(_tokens, seen=seen, known=known, is_signed=signs and known.what != 'influence'),
         )
         for known in maps
     ]
@@ -93,7 +93,8 @@ def draw_receptive_fields(path: str | Path, fields: Mapping[str, Sequence[Recept
         fields: By name of the model, from :func:`xvit_det.analysis.influence.receptive_fields`.
         title: Printed above.
     """
-    height, width = next(iter(fields.values()))[0].gradient.shape
+    shapes = [every[0].gradient.shape for every in fields.values()]
+    height, width = max(height for height, _ in shapes), max(width for _, width in shapes)
     rows: list[list[Panel]] = [
         row
         for name, every in fields.items()
@@ -167,25 +168,27 @@ def _title(seen: View, known: FeatureMap) -> str:
     return f'{known.source}, stride {seen.stride(known.size)}, {w} x {h}'
 
 
-def _tokens(axes: Axes, seen: View, known: TokenMap, point: tuple[float, float], is_signed: bool) -> None:
+def _tokens(axes: Axes, seen: View, known: TokenMap, is_signed: bool) -> None:
     """Numbers of tokens, in colours that leave the point itself out: there they are often by far the largest."""
     others = known.values.copy()
     if known.at_point is not None:
         others[known.at_point] = 0
-    limit = max(float(np.abs(others).max()), 1e-12)
-    title = f'{known.block}: {known.what}'
+    limit = float(np.abs(others).max()) or 1
+    title = f'{known.block}: {known.what}'.replace('blocks.', 'block ').replace('_', ' ')
     if known.what == 'influence' and known.at_point is not None and known.values.any():
-        title += f', {100 * known.values[known.at_point] / known.values.sum():.0f} % at the point'
+        title += f', {100 * known.values[known.at_point] / known.values.sum():.0f} % here'
     low, colours = (-limit, 'RdBu_r') if is_signed else (0, 'viridis')
     _colour_bar(axes, _map(axes, seen, known.values, title, vmin=low, vmax=limit, cmap=colours))
-    _marks(axes, None, point if known.at_point is not None else None)
+    if known.at_point is not None:
+        steps = [side / number for side, number in zip(seen.padded_size, known.values.shape, strict=True)]
+        _marks(axes, None, ((known.at_point[1] + 0.5) * steps[1], (known.at_point[0] + 0.5) * steps[0]))
 
 
 def _heat(axes: Axes, seen: View, cam: np.ndarray, title: str, box: np.ndarray | None) -> None:
     """A map over the image in grey, the more opaque the larger its numbers."""
     extent = (0, seen.size[1], seen.size[0], 0)
     axes.imshow(seen.pixels.mean(axis=2), extent=extent, cmap='gray', vmin=0, vmax=255)
-    share = cam / max(float(cam.max()), 1e-12)
+    share = cam / (cam.max() or 1)
     colours = colormaps['inferno'](share)  # (h, w) -> (h, w, 4)
     colours[..., 3] = 0.35 + 0.6 * share
     axes.imshow(colours, extent=extent)
@@ -196,9 +199,9 @@ def _heat(axes: Axes, seen: View, cam: np.ndarray, title: str, box: np.ndarray |
 def _field(axes: Axes, name: str, field: ReceptiveField) -> None:
     shares = ', '.join(f'{100 * field.share_within(distance):.0f} %' for distance in DISTANCES)
     within = ', '.join(map(str, DISTANCES))
-    title = f'{name}: {field.source}, stride {field.stride}\n{shares} within {within} px'
+    title = f'{name}\n{field.source}, stride {field.stride}\n{shares} within {within} px'
     height, width = field.gradient.shape
-    largest = max(float(field.gradient.max()), 1e-12)
+    largest = float(field.gradient.max()) or 1
     shown = np.maximum(field.gradient, 1e-4 * largest)
     picture = axes.imshow(
         shown,
@@ -226,6 +229,6 @@ def _marks(axes: Axes, box: np.ndarray | None, point: tuple[float, float] | None
 def _colour_bar(axes: Axes, picture: Any) -> None:
     figure = axes.get_figure()
     assert figure is not None
-    bar = figure.colorbar(picture, ax=axes, shrink=0.8, pad=0.02, aspect=15)
+    bar = figure.colorbar(picture, cax=axes.inset_axes((1.02, 0, 0.03, 1)))
     bar.ax.tick_params(labelsize=6.5, length=2)
     bar.outline.set_visible(False)

@@ -1,11 +1,13 @@
 """Which places of an image a prediction was made from: Grad-CAM and HiResCAM."""
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from xvit_det.analysis.features import FeatureMap, View, record_maps, view
 from xvit_det.errors import InputError
@@ -66,9 +68,12 @@ def gradcam(predictor: 'Predictor', image: Any, detection: int = 0, *, score: fl
     check_detection(prediction, detection, score)
     seen = view(predictor, image)
     seen.batch['inputs'] = seen.batch['inputs'].detach().requires_grad_()  # a frozen backbone's maps have a graph, too
-    with record_maps(predictor.model) as maps, torch.enable_grad():
-        target = _target(predictor, seen, prediction, detection, score)
-    if not target.requires_grad:
+    for mode in (nullcontext(), _WithoutDetach()):
+        with record_maps(predictor.model) as maps, torch.enable_grad(), mode:
+            target = _target(predictor, seen, prediction, detection, score)
+        if target.requires_grad:
+            break
+    else:
         raise InputError(f'{type(predictor.model).__name__} computes its scores without a gradient')
     gradients = torch.autograd.grad(target, [known.output for known in maps], allow_unused=True)
     levels = _last_source([pair for pair in zip(maps, gradients, strict=True) if pair[1] is not None])
@@ -82,6 +87,13 @@ def gradcam(predictor: 'Predictor', image: Any, detection: int = 0, *, score: fl
         _cam(levels, seen, keep_places=True),
         seen.size,
     )
+
+
+class _WithoutDetach(TorchFunctionMode):
+    """Within this context ``detach`` does nothing: mmdet's one-stage heads detach the scores that they choose from."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func is Tensor.detach else func(*args, **(kwargs or {}))
 
 
 def check_detection(prediction: 'Prediction', detection: int, score: float) -> None:

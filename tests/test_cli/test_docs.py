@@ -60,6 +60,7 @@ KINDS = {
     'models': r'xvit-det (models|env)',
     'shapes': r'xvit-det shapes',
     'ablate': r'xvit-det ablate',
+    'look': r'xvit-det look',
     'predict': r'xvit-det predict \D',
     'record': r'python tools/benchmark\.py (table|plot) speed\.json',
     # These take minutes. Their options are checked; what they do is tested in tests/test_benchmark/ and beside it.
@@ -390,6 +391,17 @@ def test_predicting(photos, capsys):
         call(command)
         assert 'predictions.json' in capsys.readouterr().out
     assert Path('drawn/more/two.png').is_file() and Path('predictions/film.mp4').is_file()
+
+
+def test_looking(photos):
+    other = Path('work_dirs/mask_rcnn_xvit_context')
+    shutil.copytree('work_dirs/demo', other)
+    (other / 'checkpoint.pth').rename(other / 'epoch_6.pth')
+    for command in commands('look'):
+        call(f'{command} --score 0')  # an untrained detector has no better ones
+    assert {path.name for path in Path('look').iterdir()} == {
+        *('features.png', 'tokens.png', 'gradcam.png', 'receptive_field.png')
+    }
 
 
 @pytest.mark.parametrize('code', blocks('python'))

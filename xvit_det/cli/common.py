@@ -10,9 +10,12 @@ from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, RawDe
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xvit_det.errors import INSTALL_OPENMMLAB, InputError
+
+if TYPE_CHECKING:
+    from xvit_det.inference import Predictor
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -133,6 +136,22 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise ArgumentTypeError(f'{text!r} is not a number from 0 to 1')
     return value
+
+
+def load_models(args: Namespace) -> list['Predictor']:
+    """The models of ``args.checkpoint``, with ``args.config``: none, one for all, or one for each.
+
+    Raises:
+        InputError: There are more or fewer configs, or one of the models cannot be loaded.
+    """
+    from xvit_det.inference import load
+
+    number = len(args.checkpoint)
+    if len(args.config) not in (0, 1, number):
+        raise InputError(f'{len(args.config)} configs for {number} checkpoints: give one for all, or one for each')
+    configs = args.config * (number // len(args.config)) if args.config else [None] * number
+    pairs = zip(args.checkpoint, configs, strict=True)
+    return [load(checkpoint, config, device=args.device) for checkpoint, config in pairs]
 
 
 def check_writable(folder: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xvit_det.cli.common import Arguments, check_writable, command, make_parser, share
+from xvit_det.cli.common import Arguments, check_writable, command, load_models, make_parser, share
 from xvit_det.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,15 +66,8 @@ def main(argv: Arguments = None) -> None:
     number = len(args.checkpoint)
     if number > 1 and not args.receptive_field:
         raise InputError(f'{number} checkpoints side by side need --receptive-field; the other pictures are of one')
-    if len(args.config) not in (0, 1, number):
-        raise InputError(f'{len(args.config)} configs for {number} checkpoints: give one for all, or one for each')
     check_writable(args.out)
-    # After the arguments: help does not wait for torch.
-    from xvit_det.inference import load
-
-    configs = args.config * (number // len(args.config)) if args.config else [None] * number
-    pairs = zip(args.checkpoint, configs, strict=True)
-    models = {file: load(file, config, device=args.device) for file, config in pairs}
+    models = dict(zip(args.checkpoint, load_models(args), strict=True))
     if args.receptive_field:
         return _receptive_fields(models, args)
     _pictures(models[args.checkpoint[0]], args)

@@ -175,6 +175,11 @@ class Record:
         for name in {*prediction.names[:counted]}:
             self.seen_in[name] += 1
 
+    def to_json(self) -> str:
+        """What is in ``predictions.json``: a COCO file."""
+        categories = [dict(id=i, name=name) for i, name in enumerate(self.model.classes, start=1)]
+        return json.dumps(dict(images=self.images, categories=categories, annotations=self.annotations)) + '\n'
+
     @contextmanager
     def finally_written(self, folder: Path) -> Iterator[None]:
         """Write ``predictions.json`` at the end, also of what was done when the user interrupts."""
@@ -183,10 +188,8 @@ class Record:
         except KeyboardInterrupt:
             self.stopped = True
             print('Stopped.', file=sys.stderr)
-        categories = [dict(id=i, name=name) for i, name in enumerate(self.model.classes, start=1)]
-        content = dict(images=self.images, categories=categories, annotations=self.annotations)
         self.seconds = time.monotonic() - self.start
-        (folder / RESULTS).write_text(json.dumps(content) + '\n')
+        (folder / RESULTS).write_text(self.to_json())
 
     def print_summary(self, folder: Path) -> None:
         """The table of classes, the speed, and where everything is."""

@@ -60,7 +60,7 @@ def check_file(path: str | os.PathLike) -> None:
         raise InputError(
             f'{path} is too large: {error}; if you trust the file, allow more with --max-pixels N, or in Python with '
             'PIL.Image.MAX_IMAGE_PIXELS = N // 2'
-        ) from None
+        ) from error
     except Image.UnidentifiedImageError:
         what = 'it is empty' if Path(path).stat().st_size == 0 else 'it is of no image format'
         raise InputError(f'{path} cannot be read as an image: {what}') from None

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from PIL import Image
 from xvit_det.hub import find_config
 
 REPO = Path(__file__).resolve().parents[1]
+
+sys.path.append(str(Path(sys.prefix, 'frameworks')))  # where tools/setup_env.py puts it
 
 # Each `_base_ = 'mmpretrain::…'` reads all files of that package's model index: most of the time that a config takes.
 mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)

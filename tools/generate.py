@@ -376,6 +376,7 @@ TABLES: dict[str, Callable[[], str]] = {
     'which_mixer_look_up': lambda: which_mixer('look-up'),
     'which_mixer_context': lambda: which_mixer('context'),
     'which_mixer_cifar_vix': lambda: which_mixer('cifar_vix', study=True),
+    'which_mixer_cifar_xvit': lambda: which_mixer('cifar_xvit', study=True),
     'which_mixer_cifar_no_local': lambda: which_mixer('cifar_xvit_no_local', study=True),
     'xnorm_look_up': lambda: which_mixer('look-up', study=True),
     'xnorm_context': lambda: which_mixer('context', study=True),

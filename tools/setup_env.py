@@ -19,6 +19,7 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
 LIBRARIES = REPO / 'requirements' / 'libraries.txt'
+FRAMEWORKS = REPO / 'requirements' / 'frameworks.txt'
 # stack -> (the family's requirements, its environment)
 STACKS = {
     'onedl': (REPO / 'requirements.txt', REPO / '.venv'),
@@ -78,7 +79,12 @@ def runs(env: Path, code: str) -> bool:
 
 def fingerprint(requirements: Path) -> str:
     """Hash of all that decides what is installed; the clone's path is part of it, as the package is editable."""
-    parts = [LIBRARIES.read_text(), requirements.read_text(), (REPO / 'pyproject.toml').read_text()]
+    parts = [
+        LIBRARIES.read_text(),
+        FRAMEWORKS.read_text(),
+        requirements.read_text(),
+        (REPO / 'pyproject.toml').read_text(),
+    ]
     parts += [
         Path(__file__).read_text(),
         (REPO / 'xvit_det' / 'compat' / 'startup.py').read_text(),
@@ -125,6 +131,8 @@ def install(env: Path, requirements: Path) -> None:
     make_env(env)
     say('2/4 torch, torchvision and libraries (a download of about 2.5 GB, which takes some minutes)')
     pip(env, 'install', '-r', LIBRARIES)
+    # In a folder that only the tests look into: mmdet imports transformers where it finds it, seconds at every start.
+    pip(env, 'install', '--no-deps', '--upgrade', '--target', env / 'frameworks', '-r', FRAMEWORKS)
     say('3/4 OpenMMLab packages and xvit_det')
     # --no-deps: all they need is in LIBRARIES; their own lists add opencv-python, which wants libGL.
     # --no-cache-dir, and pip's build isolation, which hides torch: mmcv comes without compiled ops, in seconds and

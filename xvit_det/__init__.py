@@ -1,7 +1,8 @@
-"""Linear-attention vision backbones for OpenMMLab; importing the package registers them in MMEngine's registries.
+"""Linear-attention vision backbones for PyTorch and OpenMMLab; importing the package registers them in MMEngine.
 
 Public names are imported on first use, and the registration takes place once MMEngine is imported, before or after this
-package: ``import xvit_det`` by itself does not load PyTorch, and neither does the command line's help.
+package: ``import xvit_det`` by itself does not load PyTorch, and neither does the command line's help. The backbones
+need PyTorch alone; whole models and the commands that train them need OpenMMLab.
 """
 
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from xvit_det import compat as compat
 from xvit_det.compat.after_import import when_imported
 from xvit_det.compat.hue import wrap_hue
+from xvit_det.compat.multimodal import leave_out_multimodal
 from xvit_det.registration import register
 
 if TYPE_CHECKING:
@@ -37,10 +39,6 @@ __all__ = [
 ]
 __version__ = '0.1.0'
 
-NO_MMENGINE = (
-    "xvit_det needs mmengine: install one OpenMMLab family with `pip install 'xvit_det[onedl]'` or "
-    "`pip install 'xvit_det[openmmlab]'`, never both."
-)
 _ROOMS = {
     'analysis': ('count_macs', 'count_parameters'),
     'backbones': ('CCX', 'CvX', 'LeViX', 'PiX', 'ViX', 'XViT'),
@@ -53,12 +51,7 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     if name in _ROOM_OF:
-        try:
-            value = globals()[name] = getattr(import_module(f'xvit_det.{_ROOM_OF[name]}'), name)
-        except ModuleNotFoundError as error:
-            if error.name != 'mmengine':
-                raise
-            raise ModuleNotFoundError(NO_MMENGINE, name='mmengine') from None
+        value = globals()[name] = getattr(import_module(f'xvit_det.{_ROOM_OF[name]}'), name)
         return value
     try:  # xvit_det.mixers and the like, without an import of their own
         return import_module(f'xvit_det.{name}')
@@ -74,3 +67,4 @@ def __dir__() -> list[str]:
 
 when_imported('mmengine', register)
 when_imported('mmcv', wrap_hue)
+when_imported('mmpretrain.utils.dependency', leave_out_multimodal)

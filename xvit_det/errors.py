@@ -1,7 +1,12 @@
-"""The exception for a user's mistakes, and the end of messages about unknown names."""
+"""The exception for a user's mistakes, and the ends of messages about missing packages and unknown names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+INSTALL_OPENMMLAB = (
+    "install one OpenMMLab family with `pip install 'xvit_det[onedl]'` or `pip install 'xvit_det[openmmlab]'`, "
+    'never both'
+)
 
 
 class InputError(ValueError):

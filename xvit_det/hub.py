@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config, ConfigDict
-from mmengine.logging import MMLogger
-from mmengine.registry import MODELS
 from torch import nn
 
 from xvit_det.backbones.pretrained import load_pretrained
-from xvit_det.errors import InputError, suggest
+from xvit_det.errors import INSTALL_OPENMMLAB, InputError, suggest
 from xvit_det.signatures import constructor_arguments
+
+if TYPE_CHECKING:
+    from mmengine.config import Config, ConfigDict
 
 
 def config_dir() -> Path:
@@ -84,8 +84,17 @@ def create_model(name: str | Path, pretrained: str | Path | None = None, **overr
     Raises:
         InputError: An unknown name or override (the message lists the close ones), or a checkpoint of which nothing
             fits.
+        ModuleNotFoundError: mmengine is not installed.
     """
-    cfg = Config.fromfile(find_config(name))
+    path = find_config(name)
+    try:
+        from mmengine.config import Config
+        from mmengine.registry import MODELS
+    except ModuleNotFoundError as error:
+        if error.name != 'mmengine':
+            raise
+        raise ModuleNotFoundError(f'create_model needs mmengine: {INSTALL_OPENMMLAB}', name='mmengine') from None
+    cfg = Config.fromfile(path)
     complete_model(cfg)
     _check_overrides(overrides, cfg.model, cfg.default_scope, where='')
     cfg.merge_from_dict({'model': _replacing(overrides, cfg.model)})
@@ -99,14 +108,16 @@ def create_model(name: str | Path, pretrained: str | Path | None = None, **overr
     return model
 
 
-def complete_model(cfg: Config) -> None:
+def complete_model(cfg: 'Config') -> None:
     """Move the data preprocessor, which mmpretrain configs keep beside the model, into it, as the Runner does."""
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
 
 
-def _check_overrides(overrides: dict, part: ConfigDict, scope: str, where: str) -> None:
+def _check_overrides(overrides: dict, part: 'ConfigDict', scope: str, where: str) -> None:
     """Raise unless every key is in the config or an argument of the class that the config names there."""
+    from mmengine.registry import MODELS
+
     with MODELS.switch_scope_and_registry(scope) as registry:
         arguments = constructor_arguments(registry.get(overrides.get('type', part.get('type'))))
     known = {*part, '_delete_', *(arguments or ())}
@@ -130,6 +141,8 @@ def _replacing(overrides: dict, part: Any) -> dict:
 @contextmanager
 def _quiet_init() -> Iterator[None]:
     """Drop mmengine's line for every initialized parameter from the log, and no other."""
+    from mmengine.logging import MMLogger
+
     logger = MMLogger.get_current_instance()
 
     def keep(record: logging.LogRecord) -> bool:

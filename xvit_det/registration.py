@@ -5,7 +5,11 @@ from typing import Any
 
 
 def register() -> None:
-    """Import what a config may name, allow the types in OpenMMLab's checkpoints, and make MMEngine read safetensors."""
+    """Import what a config may name, allow the types in OpenMMLab's checkpoints, and make MMEngine read safetensors.
+
+    The imported packages register their classes themselves: the backbones may be the ones that import MMEngine, and
+    this is called before they exist.
+    """
     from mmengine.runner import CheckpointLoader
 
     from xvit_det.compat.safe_loading import allow_checkpoint_types

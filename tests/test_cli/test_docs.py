@@ -22,7 +22,7 @@ import xvit_det
 from xvit_det import cli
 from xvit_det.config.load import read_config
 from xvit_det.config.model_check import check_model
-from xvit_det.datasets.shapes import ContextSpec, ensure_shapes
+from xvit_det.datasets.shapes import ContextSpec, ShapesSpec, ensure_shapes
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = {path: path.read_text() for path in (REPO / 'README.md', *sorted((REPO / 'docs').glob('*.md')))}
@@ -425,6 +425,13 @@ def test_python(code, clone, monkeypatch, request):
         namespace: dict = {}
         exec(code, namespace)
         xvit_det.XViT(arch='tiny', init_cfg=namespace['init_cfg'])
+    elif 'CocoDetection' in code:
+        ensure_shapes('data/shapes', ShapesSpec(num_train=5, num_val=2))
+        short, first, second = re.sub(r'epochs = (.*), \d+', r'epochs = \1, 1', code), {}, {}
+        exec(short, first)
+        exec(short, second)  # from the checkpoint, after the last epoch
+        assert (first['done'], second['done']) == (0, 1)
+        assert first['mean_ap'] == second['mean_ap'] and set(first['mean_ap']) == {'bbox', 'segm'}
     else:
         exec(compile(code, 'docs', 'exec'), {})
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 import xvit_det
+from xvit_det.cli import predict_run
 from xvit_det.cli.predict import main as predict
 from xvit_det.datasets.shapes import ContextSpec, ensure_shapes
 from xvit_det.errors import InputError
@@ -96,11 +98,11 @@ def test_a_folder_with_broken_files_is_done_except_for_them(photos, trained):
     assert '3 images in ' in done.stdout and 'images/s on cpu' in done.stdout
 
 
-def write_video(path: Path, frames: int = 10) -> np.ndarray:
+def write_video(path: Path, frames: int = 10, codec: str = 'mp4v') -> np.ndarray:
     """A video of 12.5 frames per second in which a scene moves to the right; gives its first frame."""
     scene = cv2.imread(str(next(Path('photos').glob('*.png'))))
     height, width = scene.shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 12.5, (width, height))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 12.5, (width, height))
     for i in range(frames):
         writer.write(np.roll(scene, 3 * i, axis=1))
     writer.release()
@@ -119,6 +121,18 @@ def test_a_video_keeps_size_and_frame_rate_and_gets_tracks(photos, trained):
     assert len(frames) == 10 and frames[0].shape == scene.shape
     assert [image['frame'] for image in results()['images']] == [*range(10)]
     assert '10 frames in ' in done.stdout
+
+
+def test_a_video_that_breaks_off_is_reported(photos, trained, capfd):
+    write_video(Path('film.avi'), codec='MJPG')
+    content = Path('film.avi').read_bytes()
+    Path('film.avi').write_bytes(content[: len(content) // 2])
+    with pytest.raises(SystemExit) as stop:
+        predict(['film.avi', '--checkpoint', trained('vin_cifar10')])
+    assert stop.value.code == 1
+    number = len(results()['images'])
+    assert 0 < number < 9
+    assert f'error: film.avi is damaged: {number} of its 10 frames could be read' in capfd.readouterr().err
 
 
 def test_objects_that_stay_have_one_track():
@@ -151,11 +165,23 @@ def test_a_segmentor_writes_label_maps(photos, trained, capsys):
     assert all('segmentation' in row and 'score' not in row for row in results()['annotations'])
 
 
-def test_a_classifier_writes_its_best_classes(photos, trained, capsys):
-    predict([str(photos / 'a.png'), 'photos/sub/*.jpg', '--checkpoint', trained('vin_cifar10'), '--top-k', '3'])
+def test_a_classifier_writes_its_best_classes(photos, trained, capsys, monkeypatch):
+    monkeypatch.setattr(predict_run, 'LINE_SECONDS', -1)  # a line of progress after each image
+    predict(
+        [
+            str(photos / '..' / 'photos' / 'a.png'),
+            'photos/sub/*.jpg',
+            '--checkpoint',
+            trained('vin_cifar10'),
+            '--top-k',
+            '3',
+        ]
+    )
     first, second = results()['images']
     assert (first['file_name'], second['file_name']) == ('a.png', 'sub/b.jpg')
-    assert len(first['classes']) == 3 and first['classes'][0]['name'] in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert len(first['classes']) == 3 and first['classes'][0]['name'] in out
+    assert re.search(r'^1 of 2 images, \d+\.\d images/s, 0:\d\d left\n2 of 2 images, .*, 0:00 left$', out, re.MULTILINE)
     best = xvit_det.load(trained('vin_cifar10')).predict(photos / 'a.png', top_k=3)
     assert [row['name'] for row in first['classes']] == best.names
 
@@ -220,6 +246,28 @@ def test_values_are_refused(refused, photos):
     assert "device 'warp' cannot be used" in refused(photos, '--device', 'warp')
 
 
+def test_sizes_are_refused(refused, photos, trained):
+    checkpoint = ('--checkpoint', trained('mask_rcnn_xvit_context'))
+    assert '--tiles must be at least 1, not 0' in refused('photos', *checkpoint, '--tiles', '0')
+    assert '--overlap 1: tiles that overlap wholly' in refused('photos', *checkpoint, '--overlap', '1')
+    assert 'not allowed with argument' in refused('photos', *checkpoint, '--tiles', '100', '--full-size')
+
+
+def test_tiles_and_full_size(photos, trained, capsys):
+    checkpoint = ('--checkpoint', trained('mask_rcnn_xvit_context'))
+    (photos / 'text.jpg').write_text('this is no image')
+    found = []
+    for options in ((), ('--full-size',), ('--tiles', '96', '--overlap', '0.25')):
+        with pytest.raises(SystemExit, match='1'):
+            predict(['photos', *checkpoint, '--score', '0.01', *options])
+        assert capsys.readouterr().err.count('skipped: photos/text.jpg') == 1
+        assert [image['file_name'] for image in results()['images']] == ['a.png', 'sub/a.png', 'sub/b.jpg']
+        found.append([row['bbox'] for row in results()['annotations']])
+    assert found[0] == found[1]  # the config keeps the size anyhow
+    assert found[2] != found[0]
+    assert max(width for *_, width, _ in found[2]) <= 96
+
+
 def test_models_are_refused(refused, photos, trained):
     detector = trained('mask_rcnn_xvit_context')
     assert 'is of another architecture than the config' in refused(
@@ -236,6 +284,13 @@ def test_models_are_refused(refused, photos, trained):
     Path('no_data.py').write_text(
         Path(detector).with_name('mask_rcnn_xvit_context.py').read_text()
         + '\ntest_dataloader = val_dataloader = None\n'
+    )
+    Path('no_names.py').write_text(
+        Path(detector).with_name('mask_rcnn_xvit_context.py').read_text()
+        + "\ntest_dataloader['dataset']['metainfo'] = dict(classes='nowhere.txt')\n"
+    )
+    assert "classes='nowhere.txt' is one text, not a list" in refused(
+        photos, '--model', 'no_names.py', checkpoint=detector
     )
     assert 'no_data.py has no pipeline for test images' in refused(photos, '--model', 'no_data.py', checkpoint=detector)
 

@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from xvit_det.compat import mmcv_ext, pkg_resources, startup
-from xvit_det.compat.after_import import _CallAfterImport, when_imported
+from xvit_det.compat.after_import import when_imported
 
 
 @pytest.fixture
@@ -114,7 +113,7 @@ def test_a_call_after_an_import(tmp_path, monkeypatch):
     importlib.import_module('imported_later')
     assert seen == [1]
     when_imported('imported_later', lambda: seen.append('at once'))
-    assert seen == [1, 'at once'] and not any(isinstance(f, _CallAfterImport) for f in sys.meta_path)
+    assert seen == [1, 'at once'] and not any(getattr(f, 'name', '') == 'imported_later' for f in sys.meta_path)
 
 
 def test_existing_ops_win(fake_mmcv):
@@ -130,20 +129,6 @@ def test_broken_ops_are_not_hidden(fake_mmcv):
 
 def test_absent_ops_are_served(fake_mmcv):
     assert importlib.import_module('mmcv._ext').__file__ == mmcv_ext.__file__
-
-
-def test_missing_mmengine_is_one_sentence():
-    code = """
-import importlib.machinery, xvit_det
-find = importlib.machinery.PathFinder.find_spec
-importlib.machinery.PathFinder.find_spec = lambda name, *a: None if name == 'mmengine' else find(name, *a)
-for name in ('XViT', 'create_model'):
-    try:
-        getattr(xvit_det, name)
-    except ModuleNotFoundError as error:
-        print(error)
-"""
-    assert len(re.findall('needs mmengine.*never both', run_python(code))) == 2
 
 
 def test_op_that_is_not_served_names_itself_and_the_remedy():

@@ -19,7 +19,7 @@ def small(**options) -> torch.nn.Module:
 
 @pytest.mark.parametrize('name', NAMES)
 def test_every_registered_name_is_our_model(name):
-    assert timm.list_models('xvit_*') == sorted(NAMES)
+    assert timm.list_models('xvit_*') == sorted([*NAMES, *(f'{n}_pyramid' for n in NAMES)])
     with torch.device('meta'):
         model = timm.create_model(name)
         ours = xvit_det.XViT(arch=name.removeprefix('xvit_'), out_type='cls_token')
@@ -141,3 +141,39 @@ def test_wrong_values():
         small(global_pool='max')
     with pytest.raises(xvit_det.errors.InputError, match="arch 'huge' is not one of"):
         timm.create_model('xvit_small', arch='huge')
+
+
+@torch.no_grad()
+def test_pyramid_gives_the_maps_of_detection():
+    x = torch.randn(1, 3, 64, 96)
+    torch.manual_seed(0)
+    model = timm.create_model('xvit_small_pyramid', arch=BODY, features_only=True).eval()
+    assert model.feature_info.reduction() == [4, 8, 16, 32] and model.feature_info.channels() == [64] * 4
+    torch.manual_seed(0)
+    ours = xvit_det.XViT(arch=BODY).eval()
+    for got, want in zip(model(x), ours(x), strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=0)
+    two = timm.create_model('xvit_tiny_pyramid', features_only=True, out_indices=(1, 3), in_chans=1)
+    assert [m.shape[-1] for m in two.eval()(x[:, :1])] == [12, 3]
+
+
+def test_the_pyramid_refuses_what_it_does_not_have():
+    with pytest.raises(xvit_det.errors.InputError, match='num_classes=5: the pyramid has no classifier'):
+        timm.create_model('xvit_tiny_pyramid', num_classes=5)
+    with pytest.raises(xvit_det.errors.InputError, match='NCHW maps alone'):
+        timm.create_model('xvit_tiny_pyramid', arch=BODY).forward_intermediates(
+            torch.ones(1, 3, 64, 64), output_fmt='NLC'
+        )
+
+
+@pytest.mark.parametrize('decoder', ['Unet', 'FPN', 'Segformer', 'DPT'])
+def test_segmentation_models_pytorch(decoder):
+    import segmentation_models_pytorch as smp
+
+    name = 'tu-xvit_tiny' if decoder == 'DPT' else 'tu-xvit_tiny_pyramid'
+    model = getattr(smp, decoder)(name, encoder_weights=None, classes=5)
+    masks = model(torch.randn(2, 3, 64, 96))
+    masks.square().mean().backward()
+    assert masks.shape == (2, 5, 64, 96)
+    ours = next(module for module in model.modules() if isinstance(module, xvit_det.XViT))
+    assert ours.stem.convs[0].weight.grad.abs().sum() > 0

@@ -6,11 +6,10 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from mmengine.logging import print_log
-from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from xvit_det.backbones.module import PRETRAINED, BaseModule, print_log
 from xvit_det.backbones.pretrained import (
     FUSED,
     check_fused,
@@ -205,7 +204,7 @@ class Backbone(BaseModule, ABC):
             return
         init_cfg = self.init_cfg
         cfgs = [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or [])
-        pretrained = [cfg for cfg in cfgs if cfg['type'] in ('Pretrained', PretrainedInit)]
+        pretrained = [cfg for cfg in cfgs if cfg['type'] in PRETRAINED]
         self.init_cfg = [cfg for cfg in cfgs if cfg not in pretrained]
         try:
             super().init_weights()

@@ -7,7 +7,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
@@ -31,7 +30,6 @@ class SequencePooling(nn.Module):
         return (weight.transpose(1, 2) @ x)[:, 0]  # (B, 1, N) @ (B, N, C) -> (B, C)
 
 
-@MODELS.register_module()
 class CCX(StagedBackbone):
     """CCT's layout with any token mixer: a convolutional tokenizer, blocks with the second norm on the residual stream,
     and sequence pooling.

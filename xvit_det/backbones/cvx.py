@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
@@ -100,7 +99,6 @@ class ConvEmbed(nn.Module):
         return self.norm(map_to_tokens(features)), tuple(features.shape[-2:])
 
 
-@MODELS.register_module()
 class CvX(StagedBackbone):
     """CvT's layout with any token mixer; ``mixer='softmax'`` is CvT's own attention.
 

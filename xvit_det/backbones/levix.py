@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
@@ -102,7 +101,6 @@ class Downsample(nn.Module):
         return self
 
 
-@MODELS.register_module()
 class LeViX(StagedBackbone):
     """LeViT's layout with any token mixer; ``mixer='softmax'`` is LeViT's own attention.
 

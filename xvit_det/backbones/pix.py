@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
@@ -40,7 +39,6 @@ class TokenPooling(nn.Module):
         return pooled, tuple(features.shape[-2:])
 
 
-@MODELS.register_module()
 class PiX(StagedBackbone):
     """A vision transformer whose map shrinks and widens between stages, with any token mixer.
 

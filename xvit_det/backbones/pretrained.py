@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from xvit_det.backbones.module import print_log
 from xvit_det.errors import InputError
 from xvit_det.layers import XCiTClassBlock
 from xvit_det.weights.files import read_state_dict

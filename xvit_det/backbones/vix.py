@@ -8,8 +8,6 @@ MLP-Mixer are ViX with the Fourier and the MLP mixer.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.registry import MODELS
-
 from xvit_det.backbones.staged import StagedBackbone
 
 
@@ -26,7 +24,6 @@ def _plain(embed_dims: int, depth: int, num_heads: int, head_dims: int, hidden_d
     )
 
 
-@MODELS.register_module()
 class ViX(StagedBackbone):
     """A plain vision transformer whose token mixer is chosen by name.
 

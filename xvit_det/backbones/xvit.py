@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xvit_det.backbones import xvit_archs
@@ -76,7 +75,6 @@ class XViTBlock(nn.Module):
         return FusedXViTBlock(self)
 
 
-@MODELS.register_module()
 class XViT(Backbone):
     """The X-ViT backbone, for detection, segmentation and classification, at any image size.
 

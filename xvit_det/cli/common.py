@@ -8,10 +8,11 @@ import sys
 import tempfile
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from xvit_det.errors import InputError
+from xvit_det.errors import INSTALL_OPENMMLAB, InputError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -28,7 +29,10 @@ Anything else is reported with the closest names. List values: KEY="[a,b]" or KE
 
 
 def command(run: Callable[..., None]) -> Callable[..., None]:
-    """Make a function a command: an :class:`InputError` becomes one sentence on stderr and exit status 2."""
+    """Make a function a command: an :class:`InputError` becomes one sentence on stderr and exit status 2.
+
+    So does a missing module where OpenMMLab, which brings all of them, is not installed.
+    """
 
     @functools.wraps(run)
     def main(*args: Any) -> None:
@@ -37,11 +41,16 @@ def command(run: Callable[..., None]) -> Callable[..., None]:
         os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
         try:
             run(*args)
+        except ModuleNotFoundError as error:
+            if find_spec('mmengine'):
+                raise
+            print(f'error: this command needs {error.name}: {INSTALL_OPENMMLAB}', file=sys.stderr, flush=True)
+            raise SystemExit(2) from None
         except InputError as error:
             if os.environ.get('LOCAL_RANK', '0') == '0':
                 print(f'error: {error}', file=sys.stderr, flush=True)
             raise SystemExit(2) from None
-        if 'torch' in sys.modules:
+        if 'mmengine' in sys.modules:
             from xvit_det.config.launch import leave_group
 
             leave_group()

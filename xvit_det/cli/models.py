@@ -1,12 +1,7 @@
 """``xvit-det models [PATTERN]``: the shipped models with their parameters and MACs."""
 
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
-
 from xvit_det.cli.common import Arguments, command, make_parser
 from xvit_det.errors import InputError
-from xvit_det.screen import screen
 
 
 @command
@@ -24,7 +19,12 @@ def main(argv: Arguments = None) -> None:
     if args.names:
         print('\n'.join(names))
         return
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
     from xvit_det.analysis.models import model_row
+    from xvit_det.screen import screen
 
     table = Table('model', 'backbone', caption='GMAC: 10⁹ multiply-accumulates for one image of this size')
     for column in ('parameters', 'of the backbone', 'GMAC', 'of the backbone', 'at'):

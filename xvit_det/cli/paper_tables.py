@@ -2,10 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from xvit_det.cli.common import Arguments, command, make_parser
-from xvit_det.screen import screen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +33,10 @@ def main(argv: Arguments = None) -> None:
 
 def print_tables(table_rows: 'Sequence[Row]') -> None:
     """Print the tables, and how many figures agree."""
+    from rich.table import Table
+
     from xvit_det.analysis.paper_tables import COLUMNS, TEXT_COLUMNS, by_table
+    from xvit_det.screen import screen
 
     console = screen(130)
     for title, group in by_table(table_rows):

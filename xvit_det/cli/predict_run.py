@@ -1,6 +1,7 @@
-"""What ``xvit-det predict`` does: predict, draw, and keep the books."""
+"""What ``xvit-det predict`` does: predict, draw, and record what was found."""
 
 import json
+import os
 import sys
 import time
 from argparse import Namespace
@@ -18,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from xvit_det.errors import InputError
-from xvit_det.inference import Prediction, Predictor
+from xvit_det.inference import Prediction, Predictor, predict_tiles
 from xvit_det.inference.results import import_supervision
 from xvit_det.inference.sources import Video, common_folder
 from xvit_det.inference.tracking import Tracker
@@ -41,7 +42,7 @@ def predict_images(model: Predictor, paths: Sequence[Path], args: Namespace) -> 
         InputError: A drawn image would replace the image.
     """
     root = common_folder(paths)
-    targets = {path: args.out / path.absolute().relative_to(root) for path in paths}
+    targets = {path: args.out / Path(os.path.abspath(path)).relative_to(root) for path in paths}
     if replaced := next((path for path, target in targets.items() if target.resolve() == path.resolve()), None):
         raise InputError(f'--out: {args.out} is the folder of {replaced}, which the drawn image would replace')
     record = Record(model)
@@ -53,6 +54,8 @@ def predict_images(model: Predictor, paths: Sequence[Path], args: Namespace) -> 
             if prediction.label_map is not None:
                 _save_label_map(prediction.label_map, args.out / LABEL_MAPS / target.relative_to(args.out))
             record.add(prediction, file_name=target.relative_to(args.out).as_posix())
+    if record.skipped:
+        record.problem = f'{record.skipped} of {len(paths)} images could not be read, see above'
     return record
 
 
@@ -90,6 +93,10 @@ def predict_video(model: Predictor, video: Video, args: Namespace) -> 'Record':
                 prediction = tracker.update(prediction)
             sink.write_frame(np.asarray(prediction.draw(enlarge=False))[..., ::-1])
             record.add(prediction, file_name=target.name, frame=number)
+    done = len(record.images)
+    # OpenCV takes a break for the end. The length that a file states may be an estimate.
+    if video.length and done < 0.95 * video.length and not record.stopped:
+        record.problem = f'{video.name} is damaged: {done} of its {video.length} frames could be read'
     return record
 
 
@@ -97,11 +104,18 @@ def _predictions(
     model: Predictor,
     images: Iterable[Any],
     args: Namespace,
-    skip: Callable[[Any, InputError], None],
+    skip: Callable[[InputError], None],
     advance: Callable[[], None],
 ) -> Iterator[Prediction]:
-    """Predict in batches; an image that cannot be read is skipped."""
+    """Predict in batches, or in tiles; an image that cannot be read is skipped."""
     queue = iter(images)
+    if args.tiles:
+        for image in queue:
+            try:
+                yield predict_tiles(model, image, args.tiles, args.overlap, score=args.score)
+            except InputError as error:
+                skip(error)
+            advance()
     while batch := list(islice(queue, args.batch_size)):
         prepared, kept = [], []
         for image in batch:
@@ -109,7 +123,7 @@ def _predictions(
                 prepared.append(model.prepare(image))
                 kept.append(image)
             except InputError as error:
-                skip(image, error)
+                skip(error)
                 advance()
         for prediction in model.predict_prepared(prepared, kept, score=args.score, top_k=args.top_k) if kept else ():
             yield prediction
@@ -129,16 +143,18 @@ class Record:
         self.unit = unit
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
-        self.skipped: list[Any] = []
+        self.skipped = 0
+        self.problem = ''  # what is wrong with the source, at the end
         self.scores: dict[str, list[float]] = defaultdict(list)  # of each object, by class
         self.seen_in: dict[str, int] = defaultdict(int)  # number of images, by class
         self.score_name = 'score'
+        self.stopped = False
         self.start = time.monotonic()
 
-    def skip(self, image: Any, error: InputError) -> None:
+    def skip(self, error: InputError) -> None:
         """Report an image that cannot be read, and go on."""
         print(f'skipped: {error}', file=sys.stderr, flush=True)
-        self.skipped.append(image)
+        self.skipped += 1
 
     def add(self, prediction: Prediction, **image: Any) -> None:
         """Keep what was found in an image.
@@ -172,6 +188,7 @@ class Record:
         try:
             yield
         except KeyboardInterrupt:
+            self.stopped = True
             print('Stopped.', file=sys.stderr)
         categories = [dict(id=i, name=name) for i, name in enumerate(self.model.classes, start=1)]
         content = dict(images=self.images, categories=categories, annotations=self.annotations)

@@ -1,12 +1,13 @@
 """``xvit-det shapes OUT``: write Shapes, plain or in context, as a COCO folder with semantic label maps."""
 
 from xvit_det.cli.common import Arguments, command, make_parser
-from xvit_det.datasets.shapes import ContextSpec, ShapesSpec, ensure_label_maps
 
 
 @command
 def main(argv: Arguments = None) -> None:
     """Run the command with the arguments ``argv``, by default those of the process."""
+    from xvit_det.datasets.shapes import ContextSpec, ShapesSpec, ensure_label_maps
+
     parser = make_parser('shapes', 'Write the Shapes dataset as a COCO folder, with semantic label maps.')
     parser.add_argument('folder', metavar='OUT', help='the COCO folder to write')
     parser.add_argument('--context', action='store_true', help='classes depend on an object at the far end')

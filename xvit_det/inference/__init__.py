@@ -1,7 +1,15 @@
 """Trained models at work: load one, give it images, take, draw or save what it finds."""
 
-from xvit_det.inference.loading import load
-from xvit_det.inference.predictor import Predictor
-from xvit_det.inference.results import Prediction
+from xvit_det.errors import INSTALL_OPENMMLAB
 
-__all__ = ['Prediction', 'Predictor', 'load']
+try:
+    from xvit_det.inference.loading import load
+    from xvit_det.inference.predictor import Predictor
+    from xvit_det.inference.results import Prediction
+    from xvit_det.inference.tiles import predict_tiles
+except ModuleNotFoundError as error:
+    if error.name != 'mmengine':
+        raise
+    raise ModuleNotFoundError(f'load needs mmengine: {INSTALL_OPENMMLAB}', name='mmengine') from None
+
+__all__ = ['Prediction', 'Predictor', 'load', 'predict_tiles']

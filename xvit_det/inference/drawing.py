@@ -43,8 +43,10 @@ def draw(prediction: Prediction, pixels: np.ndarray, enlarge: bool = True) -> Im
     detections = replace(prediction.to_supervision(), xyxy=boxes * factor, mask=masks)
     palette = supervision.ColorPalette.from_matplotlib('tab10', 10)
     colours = dict(color=palette, color_lookup=supervision.ColorLookup.CLASS)
+    if prediction.label_map is not None:
+        image = image.convert('L').convert('RGB')  # every colour is that of a class
     if masks is not None:
-        image = supervision.MaskAnnotator(opacity=0.45, **colours).annotate(image, detections)
+        image = supervision.MaskAnnotator(opacity=0.5, **colours).annotate(image, detections)
     if prediction.label_map is None:
         thickness = max(1, round(0.005 * min(image.size)))
         image = supervision.BoxAnnotator(thickness=thickness, **colours).annotate(image, detections)

@@ -88,7 +88,10 @@ def _from_pillow(image: Image.Image) -> np.ndarray:
     if image.mode == 'F':
         raise InputError("an image of Pillow's mode F has no known range; convert it to mode L or RGB first")
     if image.mode.startswith('I'):  # 16 bits, which Pillow would clip instead of scale
-        return _from_array(np.asarray(image).astype(np.uint16))
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise InputError(f"an image of Pillow's mode {image.mode} has values up to 65535, not {values.max()}")
+        return _from_array(values.astype(np.uint16))
     return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
 
 

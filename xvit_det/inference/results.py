@@ -20,7 +20,7 @@ class Prediction:
 
     Args:
         labels: (N,) class numbers: of the objects; of the best classes of the image; or of those in the label map.
-        scores: (N,) from 0 to 1, best first. A segmentor gives none: the share of the image that each class covers.
+        scores: (N,) from 0 to 1; for a label map the share of the image that each class covers.
         classes: Names of all classes of the model.
         size: Height and width of the image in pixels, upright as EXIF says.
         boxes: A detector's, (N, 4) as x1, y1, x2, y2 in pixels of the image.

@@ -73,7 +73,7 @@ class Video:
     """
 
     def __init__(self, source: str) -> None:
-        cv2.setLogLevel(0)  # one sentence instead of FFmpeg's many
+        cv2.setLogLevel(0)  # one sentence instead of OpenCV's many
         self.is_camera = source.isdigit()
         self.name = f'camera {source}' if self.is_camera else source
         self._capture = cv2.VideoCapture(int(source) if self.is_camera else source)

@@ -1,6 +1,7 @@
 """X-ViT in timm: ``import xvit_det.interop.timm`` registers ``xvit_tiny``, ``_small``, ``_medium`` and ``_base``.
 
-After that, ``timm.create_model`` builds them, and timm's scripts train and validate them. The weights have the names of
+Each also as ``xvit_tiny_pyramid``, of which ``features_only=True`` gives maps at strides 4, 8, 16 and 32. After that,
+``timm.create_model`` builds them, and timm's scripts train and validate them. The weights have the names of
 :class:`xvit_det.XViT`, with ``head`` for the classifier; a checkpoint of an ImageNet config loads as it is.
 """
 
@@ -147,6 +148,63 @@ class TimmXViT(XViT):
         return self.norm(torch.cat(self._class_attention(x), dim=1))
 
 
+class TimmXViTPyramid(XViT):
+    """:class:`xvit_det.XViT` with its pyramid, for what reads several strides through timm's ``features_only``.
+
+    Args:
+        arch: As for :class:`xvit_det.XViT`.
+        num_classes: 0: it has no classifier.
+        in_chans: Channels of the image.
+        **options: Other arguments of :class:`xvit_det.XViT`, such as ``mixer`` and ``drop_path_rate``.
+
+    Raises:
+        InputError: A number of classes.
+    """
+
+    def __init__(self, arch: str = 'small', num_classes: int = 0, in_chans: int = 3, **options: Any) -> None:
+        if num_classes:
+            raise InputError(
+                f'num_classes={num_classes}: the pyramid has no classifier; create the model without _pyramid'
+            )
+        super().__init__(arch=arch, in_channels=in_chans, **options)
+        self.num_classes = 0
+        self.num_features = self.embed_dims
+        self.feature_info = [
+            dict(num_chs=channels, reduction=stride, module=f'pyramid.levels.{i}')
+            for i, (channels, stride) in enumerate(zip(self.out_channels, self.out_strides, strict=True))
+        ]
+        self.register_load_state_dict_pre_hook(_own_names)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the blocks' activations in the backward pass, or not."""
+        self.with_cp = enable
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = 'NCHW',
+        intermediates_only: bool = True,
+    ) -> list[Tensor]:
+        """The maps (B, d, h, w) of the levels ``indices``.
+
+        Raises:
+            InputError: Another format than maps, or more than the list is asked for.
+        """
+        if output_fmt != 'NCHW' or not intermediates_only:
+            raise InputError('the pyramid gives NCHW maps alone: output_fmt="NCHW", intermediates_only=True')
+        maps = self(x)
+        return [maps[i] for i in feature_take_indices(len(maps), indices)[0]]
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """The levels' numbers, from the front; nothing is dropped."""
+        return feature_take_indices(len(self.out_strides), indices)[0]
+
+
 def _own_names(module: nn.Module, weights: MutableMapping[str, Tensor], prefix: str, *args: Any) -> None:
     """Take the names of an ImageNet config's checkpoint, a backbone and ``head.fc``, and those that are translated."""
     translate_backbone(module, weights, prefix)
@@ -174,34 +232,63 @@ def _default_cfg() -> dict[str, Any]:
     )
 
 
-default_cfgs = generate_default_cfgs({f'xvit_{arch}': _default_cfg() for arch in ('tiny', 'small', 'medium', 'base')})
+ARCHS = ('tiny', 'small', 'medium', 'base')
+default_cfgs = generate_default_cfgs(
+    {f'xvit_{arch}': _default_cfg() for arch in ARCHS}
+    | {f'xvit_{arch}_pyramid': _default_cfg() | dict(num_classes=0, classifier=None) for arch in ARCHS}
+)
 
 
-def _create(variant: str, pretrained: bool, options: dict[str, Any]) -> TimmXViT:
-    options = dict(arch=variant.removeprefix('xvit_')) | options
+def _create(variant: str, pretrained: bool, options: dict[str, Any]) -> XViT:
+    _, arch, *pyramid = variant.split('_')
     features = dict(out_indices=options.pop('out_indices', 4), feature_cls='getter')
-    return build_model_with_cfg(TimmXViT, variant, pretrained, feature_cfg=features, **options)
+    model = TimmXViTPyramid if pyramid else TimmXViT
+    return build_model_with_cfg(model, variant, pretrained, feature_cfg=features, **dict(arch=arch) | options)
 
 
 @register_model
-def xvit_tiny(pretrained: bool = False, **options: Any) -> TimmXViT:
+def xvit_tiny(pretrained: bool = False, **options: Any) -> XViT:
     """X-ViT-T (arXiv 2109.14382)."""
     return _create('xvit_tiny', pretrained, options)
 
 
 @register_model
-def xvit_small(pretrained: bool = False, **options: Any) -> TimmXViT:
+def xvit_small(pretrained: bool = False, **options: Any) -> XViT:
     """X-ViT-S (arXiv 2109.14382)."""
     return _create('xvit_small', pretrained, options)
 
 
 @register_model
-def xvit_medium(pretrained: bool = False, **options: Any) -> TimmXViT:
+def xvit_medium(pretrained: bool = False, **options: Any) -> XViT:
     """X-ViT-M (arXiv 2109.14382)."""
     return _create('xvit_medium', pretrained, options)
 
 
 @register_model
-def xvit_base(pretrained: bool = False, **options: Any) -> TimmXViT:
+def xvit_base(pretrained: bool = False, **options: Any) -> XViT:
     """X-ViT-B (arXiv 2109.14382)."""
     return _create('xvit_base', pretrained, options)
+
+
+@register_model
+def xvit_tiny_pyramid(pretrained: bool = False, **options: Any) -> XViT:
+    """X-ViT-T with maps at strides 4 to 32."""
+    return _create('xvit_tiny_pyramid', pretrained, options)
+
+
+@register_model
+def xvit_small_pyramid(pretrained: bool = False, **options: Any) -> XViT:
+    """X-ViT-S with maps at strides 4 to 32."""
+    return _create('xvit_small_pyramid', pretrained, options)
+
+
+@register_model
+def xvit_medium_pyramid(pretrained: bool = False, **options: Any) -> XViT:
+    """X-ViT-M with maps at strides 4 to 32."""
+    return _create('xvit_medium_pyramid', pretrained, options)
+
+
+@register_model
+def xvit_base_pyramid(pretrained: bool = False, **options: Any) -> XViT:
+    """X-ViT-B with maps at strides 4 to 32."""
+    return _create('xvit_base_pyramid', pretrained, options)

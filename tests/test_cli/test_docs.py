@@ -59,6 +59,7 @@ KINDS = {
     'slurm': r'GPUS=16 tools/slurm_train\.sh',
     'models': r'xvit-det (models|env)',
     'shapes': r'xvit-det shapes',
+    'ablate': r'xvit-det ablate',
     'look': r'xvit-det look',
     'predict': r'xvit-det predict \D',
     'record': r'python tools/benchmark\.py (table|plot) speed\.json',
@@ -310,15 +311,15 @@ def test_shapes(clone):
         assert len([*Path(command.split()[2], 'train2017').iterdir()]) == 2
 
 
-@pytest.mark.parametrize('command', commands('look'))
-def test_looking_at_what_blocks_do(command, clone, capsys):
+@pytest.mark.parametrize('command', commands('ablate'))
+def test_ablating_blocks(command, clone, capsys):
     config, checkpoint = command.split()[2:4]
     Path(checkpoint).parent.mkdir(parents=True)
     torch.manual_seed(0)
     torch.save(xvit_det.create_model(config).state_dict(), checkpoint)
     call(f'{command} --cfg-options test_dataloader.dataset.num_train=1 test_dataloader.dataset.num_val=2')
     assert '│ blocks.0' in capsys.readouterr().out
-    assert len([*Path('work_dirs', config).glob('look_*.png')]) == 1
+    assert len([*Path('work_dirs', config).glob('ablate_*.png')]) == 1
 
 
 def test_table_and_plot_of_a_record(clone, capsys):
@@ -390,6 +391,17 @@ def test_predicting(photos, capsys):
         call(command)
         assert 'predictions.json' in capsys.readouterr().out
     assert Path('drawn/more/two.png').is_file() and Path('predictions/film.mp4').is_file()
+
+
+def test_looking(photos):
+    other = Path('work_dirs/mask_rcnn_xvit_context')
+    shutil.copytree('work_dirs/demo', other)
+    (other / 'checkpoint.pth').rename(other / 'epoch_6.pth')
+    for command in commands('look'):
+        call(f'{command} --score 0')  # an untrained detector has no better ones
+    assert {path.name for path in Path('look').iterdir()} == {
+        *('features.png', 'tokens.png', 'gradcam.png', 'receptive_field.png')
+    }
 
 
 @pytest.mark.parametrize('code', blocks('python'))

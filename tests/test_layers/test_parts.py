@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from xvit_det.errors import InputError
-from xvit_det.functional import map_to_tokens, tokens_to_map
+from xvit_det.functional import map_to_tokens, merge_heads, split_parts, tokens_to_map
 from xvit_det.layers import (
     Affine,
     ClassAttentionBlock,
@@ -17,6 +17,7 @@ from xvit_det.layers import (
     FeaturePyramid,
     FourierPosition,
     LocalPatchInteraction,
+    XCiTClassBlock,
     build_norm,
     checkpoint,
 )
@@ -161,6 +162,24 @@ def test_class_attention_reads_patch_tokens_and_leaves_them_alone():
     assert out.shape == (2, 1, 16)
     assert same is x and torch.equal(x, before)
     assert not torch.allclose(block(cls_token, x + torch.randn_like(x))[0], out)
+
+
+@pytest.mark.parametrize('kind', ['xvit', 'xcit'])
+def test_class_attention_is_its_weights_times_the_values(kind):
+    torch.manual_seed(0)
+    if kind == 'xvit':
+        attention = ClassAttentionBlock(16, 8, 2, hidden_dims=32, layer_scale=1.0, kv_axis=-1).attn
+    else:
+        attention = XCiTClassBlock(16, 2, hidden_dims=32, layer_scale=1.0, tokens_norm=True).attn
+    x, valid = torch.randn(2, 7, 16), torch.tensor([[1] * 7, [1] * 5 + [0] * 2])
+    weights = attention.attention_map(x, valid)
+    assert weights.shape == (2, 2, 1, 7) and not weights[1, ..., 5:].any()
+    _, v = split_parts(attention.kv(x), 2, 2)
+    if kind == 'xcit':
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 2, 1))
+    else:  # with this axis of the norm the values stay as they are
+        assert weights.min() < 0
+    torch.testing.assert_close(attention.proj(merge_heads(weights @ v)), attention(x, valid))
 
 
 def test_checkpoint_counts_a_performers_step_once():

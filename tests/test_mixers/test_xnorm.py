@@ -7,6 +7,7 @@ from torch.nn.functional import linear
 from xvit_det.analysis import count_macs
 from xvit_det.errors import InputError
 from xvit_det.mixers import XNormAttention, xnorm_attention
+from xvit_det.mixers.xnorm import xnorm_weights
 
 
 def by_definition(mixer: XNormAttention, x: torch.Tensor) -> torch.Tensor:
@@ -126,3 +127,16 @@ def test_cost_is_linear_in_tokens_and_matches_a_hand_count():
 
     for side in (4, 8, 16):
         assert count_macs(OnTokens(), side, in_channels=32) == by_hand(side**2)
+
+
+@pytest.mark.parametrize('kv_axis', [-2, -1])
+def test_its_weights_sum_the_values_to_its_output(kv_axis):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 30, 8, dtype=torch.float64).unbind()
+    gamma, valid = torch.rand(1, 4, 1, 1, dtype=torch.float64), torch.rand(2, 30) < 0.7
+    weights, values = xnorm_weights(q, k, v, gamma, kv_axis, valid)
+    assert weights.shape == (2, 4, 30, 30) and weights.min() < 0
+    torch.testing.assert_close(weights @ values, xnorm_attention(q, k, v, gamma, kv_axis, valid))
+    assert not (weights * ~valid[:, None, None]).any()
+    mixer, x = XNormAttention(24, attn_dims=12, num_heads=3, kv_axis=kv_axis, gamma=0.7), torch.randn(2, 7, 24)
+    torch.testing.assert_close(mixer.attention_map(x)[:, :, 2:3], mixer.attention_map(x, queries=slice(2, 3)))

@@ -15,8 +15,12 @@ COMMANDS = {
         'draw what a trained model finds in images or a video',
         'photos/ --checkpoint work_dirs/demo/checkpoint.pth',
     ),
+    'look': (
+        'draw what a trained model computes from an image: maps, attention, Grad-CAM',
+        'work_dirs/demo/checkpoint.pth photo.jpg',
+    ),
     'convert': ("make other projects' weights a file for a config", 'maskrcnn_xcit_small_12_p16.pth'),
-    'look': ('find out what each block of a trained model is worth', 'mask_rcnn_xvit_s_3x epoch_36.pth --images 500'),
+    'ablate': ('find out what each block of a trained model is worth', 'mask_rcnn_xvit_s_3x epoch_36.pth --images 500'),
     'linearize': (
         'exchange the attention of a trained model for a linear one, without labels',
         'mask_rcnn_xcit_small_12_p16_3x model.pth --mixer xnorm --images photos/',

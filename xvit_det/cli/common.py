@@ -5,7 +5,8 @@ import os
 import shlex
 import shutil
 import sys
-from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+import tempfile
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -121,6 +122,31 @@ def check_positive(args: Namespace, *names: str) -> None:
         value = getattr(args, name.replace('-', '_'), None)
         if value is not None and value < 1:
             raise InputError(f'--{name} must be at least 1, not {value}')
+
+
+def share(text: str) -> float:
+    """An argument from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f'{text!r} is not a number from 0 to 1')
+    return value
+
+
+def check_writable(folder: Path) -> None:
+    """Before any work: make sure that the folder of ``--out`` exists, or make it, and that it takes files.
+
+    Raises:
+        InputError: It cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f'--out: {folder} cannot be written: {error.strerror}') from error
 
 
 Arguments = Sequence[str] | None  # of a command: None takes those of the process

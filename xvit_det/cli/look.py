@@ -1,37 +1,61 @@
-"""``xvit-det look CONFIG CHECKPOINT``: what each block's attention, local interaction and MLP are worth."""
+"""``xvit-det look CHECKPOINT IMAGE``: pictures of what a trained model computes from an image."""
 
-import json
-from argparse import ArgumentParser
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from xvit_det.cli.common import OPTIONS_HELP, Arguments, add_config_arguments, check_positive, command, make_parser
+from xvit_det.cli.common import Arguments, check_writable, command, make_parser, share
+from xvit_det.errors import InputError
 
 if TYPE_CHECKING:
-    from xvit_det.visualization.branches import Grid
+    from xvit_det.inference import Prediction, Predictor
 
-T = TypeVar('T')
 
-REPLACEMENTS = {'mean': 'its mean', 'zero': 'zero'}
+LISTED = 10  # objects that are printed with their numbers
 
 
 def _parser() -> ArgumentParser:
     parser = make_parser(
         'look',
-        'Evaluate a checkpoint with the attention (or other token mixer), the local patch interaction and the MLP of\n'
-        'each block replaced by a constant, and measure what each adds to the residual stream.',
-        OPTIONS_HELP,
+        'Draw what a trained model computes from an image: the maps of backbone and neck (features.png), what each\n'
+        "block's token mixer does at a point (tokens.png), and where the evidence for a prediction is (gradcam.png).",
     )
-    add_config_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint file or http(s) address')
+    parser.add_argument('checkpoint', nargs='+', help='the trained weights, or their address')
+    parser.add_argument('image', help='an image file')
     parser.add_argument(
-        '--by',
-        choices=REPLACEMENTS,
-        default='mean',
-        help='what replaces a branch: its mean over the same images, or zero (default: %(default)s)',
+        '--config',
+        '--model',
+        action='append',
+        default=[],
+        help='shipped config by name, or a file; once for all checkpoints or for each (default: the one beside it)',
     )
-    parser.add_argument('--images', type=int, help='use this many of the test images, evenly spaced (default: all)')
-    parser.add_argument('--work-dir', metavar='DIR', help='logs and results (default: work_dirs/<config name>)')
+    parser.add_argument('--out', type=Path, default='look', metavar='DIR', help='(default: %(default)s)')
+    parser.add_argument(
+        '--point',
+        type=float,
+        nargs=2,
+        metavar=('X', 'Y'),
+        help='of tokens.png, in pixels (default: the middle of the detection, else of the image)',
+    )
+    parser.add_argument(
+        '--detection',
+        type=int,
+        default=0,
+        metavar='K',
+        help='object of gradcam.png, or class of a classifier or segmentor, from 0, best first (default: %(default)s)',
+    )
+    parser.add_argument('--block', type=int, metavar='N', help='tokens.png of this block only, from 0, with all heads')
+    parser.add_argument(
+        '--score', type=share, default=0.3, help='leave out objects with a lower score (default: %(default)s)'
+    )
+    parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
+    parser.add_argument(
+        '--receptive-field',
+        action='store_true',
+        help='draw only the effective receptive field of each map, of several checkpoints side by side',
+    )
     return parser
 
 
@@ -39,73 +63,84 @@ def _parser() -> ArgumentParser:
 def main(argv: Arguments = None) -> None:
     """Run the command with the arguments ``argv``, by default those of the process."""
     args = _parser().parse_args(argv)
-    check_positive(args, 'images')
+    number = len(args.checkpoint)
+    if number > 1 and not args.receptive_field:
+        raise InputError(f'{number} checkpoints side by side need --receptive-field; the other pictures are of one')
+    if len(args.config) not in (0, 1, number):
+        raise InputError(f'{len(args.config)} configs for {number} checkpoints: give one for all, or one for each')
+    check_writable(args.out)
     # After the arguments: help does not wait for torch.
-    from xvit_det.cli.look_evaluations import look
-    from xvit_det.config.data_check import check_test_data
-    from xvit_det.config.load import load_config
-    from xvit_det.visualization.branches import draw_branches
+    from xvit_det.inference import load
 
-    cfg = load_config(args.config, data_root=args.data_root, options=args.cfg_options, work_dir=args.work_dir)
-    check_test_data(cfg)
-    record = look(cfg, args.checkpoint, args.by, args.images)
-
-    json_file, png_file = (Path(cfg.work_dir, f'look_{args.by}.{ending}') for ending in ('json', 'png'))
-    json_file.write_text(json.dumps(record, indent=2) + '\n')
-    columns = dict(mixer=' / '.join(record['mixers']), local='local interaction', mlp='MLP')
-    columns = {kind: columns[kind] for kind in record['kinds']}
-    grids = _grids(record, columns)
-    scores = ', '.join(f'{name} {score:.1f}' for name, score in record['scores'].items())
-    title = f'{Path(record["config"]).stem}, {record["images"]} images: {scores}'
-    draw_branches(png_file, grids, [*columns.values()], title)
-    print(f'\n{title}')
-    for grid in grids:
-        _print(grid, [*columns.values()])
-    print(f'Figures: {json_file}\nPicture: {png_file}')
+    configs = args.config * (number // len(args.config)) if args.config else [None] * number
+    pairs = zip(args.checkpoint, configs, strict=True)
+    models = [load(file, config, device=args.device) for file, config in pairs]
+    if args.receptive_field:
+        _receptive_fields(models, args)
+    else:
+        _pictures(models[0], args)
 
 
-def _grids(record: dict[str, Any], columns: dict[str, str]) -> list['Grid']:
-    """The scores with one branch replaced, in the last row in all blocks, and the shares of the residual stream."""
-    from xvit_det.visualization.branches import Grid
+def _pictures(model: 'Predictor', args: Namespace) -> None:
+    """The three pictures of one model. Those that cannot be made are reported, and the exit status says so."""
+    from xvit_det.analysis.features import feature_maps, view
+    from xvit_det.analysis.grad_cam import gradcam
+    from xvit_det.analysis.tokens import token_maps
+    from xvit_det.visualization.looking import draw_explanation, draw_features, draw_tokens
 
-    every = {f'all.{kind}': figures for kind, figures in record['kinds'].items()}
-    grids = []
-    for score, before in record['scores'].items():
-        after = {name: figures['scores'][score] for name, figures in (record['branches'] | every).items()}
-        changes = {name: value - before for name, value in after.items()}
-        texts = {name: f'{value:.1f} ({round(changes[name], 1) + 0.0:+.1f})' for name, value in after.items()}
-        title = f'{score} (change), a branch replaced by {REPLACEMENTS[record["replaced_by"]]}'
-        grids.append(Grid(title, _by_block(changes, columns), _by_block(texts, columns), is_change=True))
-    shares = {name: 100 * figures['share'] for name, figures in record['branches'].items()}
-    varying = {name: 100 * figures['varying_share'] for name, figures in record['branches'].items()}
-    texts = {name: f'{share:.1f} ({varying[name]:.1f})' for name, share in shares.items()}
-    title = 'share of the residual stream (without its mean), %'
-    return [*grids, Grid(title, _by_block(shares, columns), _by_block(texts, columns), is_change=False)]
+    prediction = model.predict(args.image, score=args.score)
+    seen = view(model, args.image)
+    scored = zip(prediction.names, prediction.scores, strict=True)
+    found = [f'{i} {name} {score:.2f}' for i, (name, score) in enumerate(scored)]
+    print(f'{args.image}: {", ".join(found[:LISTED]) or "nothing found"}{", …" if len(found) > LISTED else ""}')
+    point = args.point or _middle(prediction, args.detection) or seen.middle
+    title = f'{_short(args.checkpoint[0])}, {Path(args.image).name}'
+    pictures: dict[str, Callable[[], tuple[Callable, tuple]]] = {
+        'features.png': lambda: (draw_features, (feature_maps(model, args.image),)),
+        'tokens.png': lambda: (draw_tokens, (token_maps(model, args.image, point, args.block), point)),
+        'gradcam.png': lambda: (draw_explanation, (gradcam(model, args.image, args.detection, score=args.score),)),
+    }
+    failed = False
+    for name, compute in pictures.items():
+        try:
+            draw, content = compute()
+            draw(args.out / name, seen, *content, title)
+            print(f'Picture: {args.out / name}')
+        except InputError as error:
+            failed = True
+            print(f'error: no {name}: {error}', file=sys.stderr)
+    if failed:
+        raise SystemExit(1)
 
 
-def _by_block(figures: dict[str, T], columns: dict[str, str]) -> dict[str, dict[str, T]]:
-    """Figures of branches by block and name of the column."""
-    blocks: dict[str, dict[str, T]] = {}
-    for name, figure in figures.items():
-        block, _, kind = name.rpartition('.')
-        blocks.setdefault(block, {})[columns[kind]] = figure
-    return blocks
+def _short(path: str) -> str:
+    """The folder and name of a file."""
+    return '/'.join(Path(path).parts[-2:])
 
 
-def _print(grid: 'Grid', columns: list[str]) -> None:
-    from rich.table import Table
+def _middle(prediction: 'Prediction', detection: int) -> tuple[float, float] | None:
+    """The middle of a detected object as x, y."""
+    if prediction.boxes is None or not 0 <= detection < len(prediction):
+        return None
+    x1, y1, x2, y2 = prediction.boxes[detection]
+    return float(x1 + x2) / 2, float(y1 + y2) / 2
 
-    from xvit_det.screen import screen
 
-    table = Table('block')
-    for name in columns:
-        table.add_column(name, justify='right')
-    for block, row in grid.texts.items():
-        if block == 'all':
-            table.add_section()
-        table.add_row(block, *(row.get(name, '') for name in columns))
-    print(f'\n{grid.title}')
-    screen(100).print(table)
+def _receptive_fields(models: list['Predictor'], args: Namespace) -> None:
+    """One picture of all models, and the shares within some distances."""
+    from xvit_det.analysis.influence import DISTANCES, receptive_fields
+    from xvit_det.visualization.looking import draw_receptive_fields
+
+    short = [_short(path) for path in args.checkpoint]
+    names = short if len({*short}) == len(short) else args.checkpoint
+    fields = [(name, receptive_fields(model, args.image)) for name, model in zip(names, models, strict=True)]
+    for name, levels in fields:
+        for field in levels:
+            shares = ', '.join(f'{100 * field.share_within(d):.0f} % within {d} px' for d in DISTANCES)
+            print(f'{name}: {field.source}, stride {field.stride}: {shares}')
+    path = args.out / 'receptive_field.png'
+    draw_receptive_fields(path, fields, f'what the middle of each map depends on, {Path(args.image).name}')
+    print(f'Picture: {path}')
 
 
 if __name__ == '__main__':

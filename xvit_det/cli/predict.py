@@ -1,22 +1,11 @@
 """``xvit-det predict SOURCE --checkpoint FILE``: draw and list what a trained model finds in images or a video."""
 
 import sys
-import tempfile
-from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction
+from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 
-from xvit_det.cli.common import Arguments, check_positive, command, make_parser
+from xvit_det.cli.common import Arguments, check_positive, check_writable, command, make_parser, share
 from xvit_det.errors import InputError
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= 1:
-        raise ArgumentTypeError(f'{text!r} is not a number from 0 to 1')
-    return value
 
 
 def _parser() -> ArgumentParser:
@@ -36,7 +25,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument('--out', type=Path, default='predictions', metavar='DIR', help='(default: %(default)s)')
     parser.add_argument(
-        '--score', type=_share, default=0.3, help='leave out objects with a lower score (default: %(default)s)'
+        '--score', type=share, default=0.3, help='leave out objects with a lower score (default: %(default)s)'
     )
     parser.add_argument('--top-k', type=int, default=5, help="number of a classifier's classes (default: %(default)s)")
     parser.add_argument('--batch-size', type=int, default=1, help='images at once (default: %(default)s)')
@@ -44,7 +33,7 @@ def _parser() -> ArgumentParser:
     size.add_argument('--full-size', action='store_true', help='predict images at their own size, in one pass')
     size.add_argument('--tiles', type=int, metavar='PIXELS', help='predict in overlapping tiles of this side')
     parser.add_argument(
-        '--overlap', type=_share, default=0.2, help='of tiles, a share of the side (default: %(default)s)'
+        '--overlap', type=share, default=0.2, help='of tiles, a share of the side (default: %(default)s)'
     )
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
     parser.add_argument(
@@ -75,23 +64,13 @@ def main(argv: Arguments = None) -> None:
         Image.MAX_IMAGE_PIXELS = (args.max_pixels + 1) // 2  # Pillow refuses twice as many
     video = Video(args.source[0]) if len(args.source) == 1 and Video.is_one(args.source[0]) else None
     images = [] if video else find_images(args.source, leave_out=args.out)
-    _check_writable(args.out)
+    check_writable(args.out)
     model = load(args.checkpoint, args.model, device=args.device, fuse=args.fuse, full_size=args.full_size)
     record = predict_video(model, video, args) if video else predict_images(model, images, args)
     record.print_summary(args.out)
     if record.problem:
         print(f'error: {record.problem}', file=sys.stderr)
         raise SystemExit(1)
-
-
-def _check_writable(folder: Path) -> None:
-    """Before any work: the folder exists, or is made, and takes files."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f'--out: {folder} cannot be written: {error.strerror}') from error
 
 
 if __name__ == '__main__':

@@ -50,6 +50,11 @@ class Predictor:
         """Where the model is."""
         return next(self.model.parameters()).device
 
+    @property
+    def takes_rgb(self) -> bool:
+        """Whether the pipeline starts from RGB: that of a dataset without files, such as CIFAR-10. Others read BGR."""
+        return self._load is None
+
     @overload
     def predict(
         self, images: list | tuple, *, score: float = ..., top_k: int = ..., batch_size: int = ...

@@ -11,7 +11,7 @@ from xvit_det.functional import merge_heads, split_heads, split_parts
 from xvit_det.layers.affine import Affine
 from xvit_det.layers.feedforward import FeedForward
 from xvit_det.mixers.base import check_heads
-from xvit_det.mixers.xnorm import check_kv_axis, fold_gammas, xnorm_attention, xnorm_gammas
+from xvit_det.mixers.xnorm import check_kv_axis, fold_gammas, xnorm_attention, xnorm_gammas, xnorm_weights
 
 
 class ClassAttention(nn.Module):
@@ -36,13 +36,26 @@ class ClassAttention(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """(B, 1 + N, C), the class token first -> (B, 1, C). ``valid``: (B, 1 + N)."""
+        return self.proj(merge_heads(self._attend(*self._heads(x), valid)))  # (B, H, 1, c) -> (B, 1, C)
+
+    def attention_map(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """The weight of every token in the class token's sum: (B, 1 + N, C) -> (B, H, 1, 1 + N)."""
+        return self._weights(*self._heads(x), valid)
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q = split_heads(self.q(x[:, :1]), self.num_heads)  # (B, 1, e) -> (B, H, 1, c)
         k, v = split_parts(self.kv(x), self.num_heads, 2)  # 2 x (B, H, 1 + N, c)
-        return self.proj(merge_heads(self._attend(q, k, v, valid)))  # (B, H, 1, c) -> (B, 1, C)
+        return q, k, v
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         mask = None if valid is None else valid[:, None, None].bool()  # (B, 1 + N) -> (B, 1, 1, 1 + N)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    def _weights(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
+        scores = (q * q.shape[-1] ** -0.5) @ k.mT  # (B, H, 1, c) @ (B, H, c, 1 + N)
+        if valid is not None:
+            scores = scores.masked_fill(~valid[:, None, None].bool(), float('-inf'))
+        return scores.softmax(dim=-1)
 
 
 class XNormClassAttention(ClassAttention):
@@ -58,8 +71,14 @@ class XNormClassAttention(ClassAttention):
         self.gamma_q, self.gamma_kv = xnorm_gammas(num_heads, gamma)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
-        gamma = None if self.gamma_q is None or self.gamma_kv is None else self.gamma_q * self.gamma_kv
-        return xnorm_attention(q, k, v, gamma, self.kv_axis, valid)
+        return xnorm_attention(q, k, v, self._gamma, self.kv_axis, valid)
+
+    def _weights(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
+        return xnorm_weights(q, k, v, self._gamma, self.kv_axis, valid)[0]
+
+    @property
+    def _gamma(self) -> Tensor | None:
+        return None if self.gamma_q is None or self.gamma_kv is None else self.gamma_q * self.gamma_kv
 
     def fold(self) -> 'XNormClassAttention':
         """Fold the gammas into the output projection."""

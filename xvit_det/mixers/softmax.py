@@ -58,10 +58,16 @@ class SoftmaxAttention(TokenMixer):
             out = F.dropout(self._map(q, k, valid), self.attn_drop, self.training) @ v
         return self.proj(merge_heads(out))
 
-    def attention_map(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
-        """The attention weights: (B, N, C) -> (B, H, N, N), where each row sums to 1."""
+    def attention_map(
+        self,
+        x: Tensor,
+        valid: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+        queries: slice = slice(None),
+    ) -> Tensor:
+        """The attention weights: (B, N, C) -> (B, H, N, N), where rows sum to 1, or only the rows ``queries``."""
         q, k, _ = self._heads(x, size)
-        return self._map(q, k, valid)
+        return self._map(q[:, :, queries], k, valid)
 
     def _heads(self, x: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = split_parts(self.qkv(x), self.num_heads, 3)  # (B, N, 3·H·d) -> 3 x (B, H, N, d)

@@ -47,6 +47,32 @@ def xnorm_attention(
     return unit_vectors(q, dim=-1) @ kv
 
 
+def xnorm_weights(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gamma: Tensor | None = None,
+    kv_axis: int = -2,
+    valid: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """:func:`xnorm_attention` as a weighted sum over tokens, at quadratic cost, to look at: ``weights @ values`` is the
+    same. The weight of ``v_j`` for query i is ``γ q̂_i · k_j``, where the norm of ``kᵀ v`` divides the channels of v, or
+    with ``kv_axis=-1`` those of k.
+
+    Args: as :func:`xnorm_attention`; ``gamma`` is one number for each head, (1, H, 1, 1).
+
+    Returns:
+        Weights (B, H, M, N) of either sign, and values (B, H, N, c).
+    """
+    if valid is not None:
+        k = k * valid.to(k.dtype)[:, None, :, None]
+    norm = torch.linalg.vector_norm(k.mT @ v, dim=kv_axis)[..., None, :]  # (B, H, c, c) -> (B, H, 1, c)
+    norm = torch.where(norm > 1e-12, norm, 1)
+    k, v = (k, v / norm) if kv_axis == -2 else (k / norm, v)
+    weights = unit_vectors(q, dim=-1) @ k.mT  # (B, H, M, c) @ (B, H, c, N)
+    return (weights if gamma is None else weights * gamma), v
+
+
 def can_use_kernel(q: Tensor, k: Tensor, v: Tensor, gamma: Tensor | None = None) -> bool:
     """Whether the Triton kernel can be used, see :mod:`xvit_det.kernels`: it neither broadcasts nor promotes dtypes,
     and a head must fit into one tile."""
@@ -124,9 +150,23 @@ class XNormAttention(MatrixMixer):
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         q, k, v = split_parts(self.qkv(x), self.num_heads, 3)  # (B, N, 3e) -> 3 x (B, H, N, c)
-        gamma = None if self.gamma_q is None or self.gamma_kv is None else self.gamma_q * self.gamma_kv
-        out = xnorm_attention(q, k, v, gamma, self.kv_axis, valid)
+        out = xnorm_attention(q, k, v, self._gamma, self.kv_axis, valid)
         return self.proj(merge_heads(out))  # (B, H, N, c) -> (B, N, e) -> (B, N, C)
+
+    def attention_map(
+        self,
+        x: Tensor,
+        valid: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+        queries: slice = slice(None),
+    ) -> Tensor:
+        """The weights of :func:`xnorm_weights`: (B, N, C) -> (B, H, N, N), or only the rows of some ``queries``."""
+        q, k, v = split_parts(self.qkv(x), self.num_heads, 3)  # (B, N, 3e) -> 3 x (B, H, N, c)
+        return xnorm_weights(q[:, :, queries], k, v, self._gamma, self.kv_axis, valid)[0]
+
+    @property
+    def _gamma(self) -> Tensor | None:
+        return None if self.gamma_q is None or self.gamma_kv is None else self.gamma_q * self.gamma_kv
 
     def product(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Unit queries, and ``XN(kᵀ v)`` times the projection; with the Triton kernel, which computes all of the

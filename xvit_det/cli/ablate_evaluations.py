@@ -1,4 +1,4 @@
-"""What ``xvit-det look`` measures: a model's scores, those with branches replaced, and each branch's share."""
+"""What ``xvit-det ablate`` measures: a model's scores, those with branches replaced, and each branch's share."""
 
 import logging
 import sys
@@ -34,7 +34,7 @@ SCORES = {
 }
 
 
-def look(cfg: Config, checkpoint: str, by: str, images: int | None) -> dict[str, Any]:
+def ablate(cfg: Config, checkpoint: str, by: str, images: int | None) -> dict[str, Any]:
     """Evaluate a checkpoint as it is, with each branch replaced, and with each kind of branch replaced in all blocks.
 
     Args:

@@ -68,6 +68,12 @@ def test_receptive_fields_side_by_side(tmp_path, capsys):
     assert cv2.imread(str(tmp_path / 'receptive_field.png')).std() > 10
 
 
+def test_checkpoints_of_one_name_are_told_apart(tmp_path, capsys):
+    look([DETECTOR, f'./{DETECTOR}', 'scene.png', '--receptive-field', '--out', str(tmp_path)])
+    names = [line.split(':')[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == [DETECTOR] * 2 + [f'./{DETECTOR}'] * 2 + ['Picture']
+
+
 def refusal(argv: list[str], capsys) -> tuple[int, str]:
     with pytest.raises(SystemExit) as done:
         look(argv)

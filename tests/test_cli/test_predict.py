@@ -246,6 +246,28 @@ def test_values_are_refused(refused, photos):
     assert "device 'warp' cannot be used" in refused(photos, '--device', 'warp')
 
 
+def test_sizes_are_refused(refused, photos, trained):
+    checkpoint = ('--checkpoint', trained('mask_rcnn_xvit_context'))
+    assert '--tiles must be at least 1, not 0' in refused('photos', *checkpoint, '--tiles', '0')
+    assert '--overlap 1: tiles that overlap wholly' in refused('photos', *checkpoint, '--overlap', '1')
+    assert 'not allowed with argument' in refused('photos', *checkpoint, '--tiles', '100', '--full-size')
+
+
+def test_tiles_and_full_size(photos, trained, capsys):
+    checkpoint = ('--checkpoint', trained('mask_rcnn_xvit_context'))
+    (photos / 'text.jpg').write_text('this is no image')
+    found = []
+    for options in ((), ('--full-size',), ('--tiles', '96', '--overlap', '0.25')):
+        with pytest.raises(SystemExit, match='1'):
+            predict(['photos', *checkpoint, '--score', '0.01', *options])
+        assert capsys.readouterr().err.count('skipped: photos/text.jpg') == 1
+        assert [image['file_name'] for image in results()['images']] == ['a.png', 'sub/a.png', 'sub/b.jpg']
+        found.append([row['bbox'] for row in results()['annotations']])
+    assert found[0] == found[1]  # the config keeps the size anyhow
+    assert found[2] != found[0]
+    assert max(width for *_, width, _ in found[2]) <= 96
+
+
 def test_models_are_refused(refused, photos, trained):
     detector = trained('mask_rcnn_xvit_context')
     assert 'is of another architecture than the config' in refused(

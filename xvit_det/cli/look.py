@@ -67,10 +67,11 @@ def main(argv: Arguments = None) -> None:
     if number > 1 and not args.receptive_field:
         raise InputError(f'{number} checkpoints side by side need --receptive-field; the other pictures are of one')
     check_writable(args.out)
-    models = dict(zip(args.checkpoint, load_models(args), strict=True))
+    models = load_models(args)
     if args.receptive_field:
-        return _receptive_fields(models, args)
-    _pictures(models[args.checkpoint[0]], args)
+        _receptive_fields(models, args)
+    else:
+        _pictures(models[0], args)
 
 
 def _pictures(model: 'Predictor', args: Namespace) -> None:
@@ -82,9 +83,8 @@ def _pictures(model: 'Predictor', args: Namespace) -> None:
 
     prediction = model.predict(args.image, score=args.score)
     seen = view(model, args.image)
-    found = [
-        f'{i} {pair[0]} {pair[1]:.2f}' for i, pair in enumerate(zip(prediction.names, prediction.scores, strict=True))
-    ]
+    scored = zip(prediction.names, prediction.scores, strict=True)
+    found = [f'{i} {name} {score:.2f}' for i, (name, score) in enumerate(scored)]
     print(f'{args.image}: {", ".join(found[:LISTED]) or "nothing found"}{", …" if len(found) > LISTED else ""}')
     point = args.point or _middle(prediction, args.detection) or seen.middle
     title = f'{_short(args.checkpoint[0])}, {Path(args.image).name}'
@@ -107,7 +107,7 @@ def _pictures(model: 'Predictor', args: Namespace) -> None:
 
 
 def _short(path: str) -> str:
-    """The end of a path that tells checkpoints apart."""
+    """The folder and name of a file."""
     return '/'.join(Path(path).parts[-2:])
 
 
@@ -119,12 +119,15 @@ def _middle(prediction: 'Prediction', detection: int) -> tuple[float, float] | N
     return float(x1 + x2) / 2, float(y1 + y2) / 2
 
 
-def _receptive_fields(models: dict[str, 'Predictor'], args: Namespace) -> None:
+def _receptive_fields(models: list['Predictor'], args: Namespace) -> None:
+    """One picture of all models, and the shares within some distances."""
     from xvit_det.analysis.influence import DISTANCES, receptive_fields
     from xvit_det.visualization.looking import draw_receptive_fields
 
-    fields = {_short(name): receptive_fields(model, args.image) for name, model in models.items()}
-    for name, levels in fields.items():
+    short = [_short(path) for path in args.checkpoint]
+    names = short if len({*short}) == len(short) else args.checkpoint
+    fields = [(name, receptive_fields(model, args.image)) for name, model in zip(names, models, strict=True)]
+    for name, levels in fields:
         for field in levels:
             shares = ', '.join(f'{100 * field.share_within(d):.0f} % within {d} px' for d in DISTANCES)
             print(f'{name}: {field.source}, stride {field.stride}: {shares}')

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 
 from xvit_det.cli.common import Arguments, check_positive, check_writable, command, make_parser, share
+from xvit_det.errors import InputError
 
 
 def _parser() -> ArgumentParser:
@@ -28,6 +29,12 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument('--top-k', type=int, default=5, help="number of a classifier's classes (default: %(default)s)")
     parser.add_argument('--batch-size', type=int, default=1, help='images at once (default: %(default)s)')
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument('--full-size', action='store_true', help='predict images at their own size, in one pass')
+    size.add_argument('--tiles', type=int, metavar='PIXELS', help='predict in overlapping tiles of this side')
+    parser.add_argument(
+        '--overlap', type=share, default=0.2, help='of tiles, a share of the side (default: %(default)s)'
+    )
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
     parser.add_argument(
         '--fuse', action=BooleanOptionalAction, default=False, help='faster; scores change in the last digits'
@@ -41,7 +48,9 @@ def _parser() -> ArgumentParser:
 def main(argv: Arguments = None) -> None:
     """Run the command with the arguments ``argv``, by default those of the process."""
     args = _parser().parse_args(argv)
-    check_positive(args, 'top-k', 'batch-size', 'max-pixels')
+    check_positive(args, 'top-k', 'batch-size', 'max-pixels', 'tiles')
+    if args.overlap == 1:
+        raise InputError('--overlap 1: tiles that overlap wholly never reach the end of the image')
     # After the arguments: help does not wait for torch.
     from PIL import Image
 
@@ -56,7 +65,7 @@ def main(argv: Arguments = None) -> None:
     video = Video(args.source[0]) if len(args.source) == 1 and Video.is_one(args.source[0]) else None
     images = [] if video else find_images(args.source, leave_out=args.out)
     check_writable(args.out)
-    model = load(args.checkpoint, args.model, device=args.device, fuse=args.fuse)
+    model = load(args.checkpoint, args.model, device=args.device, fuse=args.fuse, full_size=args.full_size)
     record = predict_video(model, video, args) if video else predict_images(model, images, args)
     record.print_summary(args.out)
     if record.problem:

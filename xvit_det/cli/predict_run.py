@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from xvit_det.errors import InputError
-from xvit_det.inference import Prediction, Predictor
+from xvit_det.inference import Prediction, Predictor, predict_tiles
 from xvit_det.inference.results import import_supervision
 from xvit_det.inference.sources import Video, common_folder
 from xvit_det.inference.tracking import Tracker
@@ -107,8 +107,15 @@ def _predictions(
     skip: Callable[[InputError], None],
     advance: Callable[[], None],
 ) -> Iterator[Prediction]:
-    """Predict in batches; an image that cannot be read is skipped."""
+    """Predict in batches, or in tiles; an image that cannot be read is skipped."""
     queue = iter(images)
+    if args.tiles:
+        for image in queue:
+            try:
+                yield predict_tiles(model, image, args.tiles, args.overlap, score=args.score)
+            except InputError as error:
+                skip(error)
+            advance()
     while batch := list(islice(queue, args.batch_size)):
         prepared, kept = [], []
         for image in batch:

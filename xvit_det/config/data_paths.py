@@ -39,6 +39,26 @@ def inference_pipeline(cfg: Config) -> list[ConfigDict]:
     return [step for step in tests[0].pipeline if 'Annotations' not in str(step['type'])]
 
 
+def without_resizing(pipeline: list[ConfigDict]) -> list[ConfigDict]:
+    """A pipeline for test images that keeps their size.
+
+    Args:
+        pipeline: Its steps, of mmdet's or mmseg's ``Resize``.
+
+    Raises:
+        InputError: It has no such step.
+    """
+    if not any(_resizes(step) for step in pipeline):
+        names = ', '.join(str(step['type']) for step in pipeline)
+        raise InputError(f'full size: the steps of the config ({names}) have no Resize that could be left out')
+    # A step stays: heads ask for the factor that it writes down.
+    return [ConfigDict(type=step['type'], scale_factor=1.0) if _resizes(step) else step for step in pipeline]
+
+
+def _resizes(step: ConfigDict) -> bool:
+    return str(step['type']).rpartition('.')[2] in ('Resize', 'FixScaleResize')
+
+
 def metric_configs(cfg: Config, split: str) -> list[ConfigDict]:
     """The metrics of a split's evaluator, given as one dict, a list, or a dict with ``metrics``."""
     evaluator = cfg.get(f'{split}_evaluator') or []

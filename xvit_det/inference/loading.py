@@ -24,7 +24,12 @@ from xvit_det.weights.files import find_weights, is_address, read_checkpoint
 
 
 def load(
-    checkpoint: str | Path, config: str | Path | None = None, *, device: str | None = None, fuse: bool = False
+    checkpoint: str | Path,
+    config: str | Path | None = None,
+    *,
+    device: str | None = None,
+    fuse: bool = False,
+    full_size: bool = False,
 ) -> Predictor:
     """A trained detector, classifier or segmentor, ready to predict.
 
@@ -37,6 +42,7 @@ def load(
             training leaves it.
         device: ``'cuda'``, ``'cuda:1'``, ``'cpu'``, …; ``None``: a GPU if there is one.
         fuse: Fold the backbone for speed; scores change in the last digits.
+        full_size: Predict images at their own size, instead of the one to which the config resizes them.
 
     Raises:
         InputError: The config is not found or wrong; the checkpoint is of another model; there are more or fewer class
@@ -57,7 +63,7 @@ def load(
     if fuse:
         fuse_backbones(model)
     with config_mistakes(cfg):
-        return Predictor(model.to(target), cfg, classes)
+        return Predictor(model.to(target), cfg, classes, full_size=full_size)
 
 
 def _device(name: str | None) -> torch.device:

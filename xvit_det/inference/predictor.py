@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import TRANSFORMS
 from torch import Tensor
 
-from xvit_det.config.data_paths import inference_pipeline
+from xvit_det.config.data_paths import inference_pipeline, without_resizing
 from xvit_det.errors import InputError
 from xvit_det.inference.images import check_file, read_image
 from xvit_det.inference.results import Prediction
@@ -25,17 +25,21 @@ class Predictor:
         model: A detector, classifier or segmentor of OpenMMLab in evaluation mode.
         cfg: Its config. Images are prepared by the pipeline of its test data.
         classes: Names of its classes.
+        full_size: Leave out the resizing.
 
     Raises:
         InputError: The config has no pipeline for test images.
     """
 
-    def __init__(self, model: BaseModel, cfg: Config, classes: Sequence[str]) -> None:
+    def __init__(self, model: BaseModel, cfg: Config, classes: Sequence[str], full_size: bool = False) -> None:
         self.model = model
         self.cfg = cfg
         self.classes = classes
         scope = cfg.get('default_scope')
-        steps = [TRANSFORMS.build({**step, '_scope_': scope}) for step in inference_pipeline(cfg)]
+        pipeline = inference_pipeline(cfg)
+        if full_size:
+            pipeline = without_resizing(pipeline)
+        steps = [TRANSFORMS.build({**step, '_scope_': scope}) for step in pipeline]
         names = [type(step).__name__ for step in steps]
         first = next((i for i, name in enumerate(names) if name.startswith('LoadImage')), None)
         self._load = None if first is None else steps[first]

@@ -1,6 +1,6 @@
 """What a model computes from an image, drawn beside it: feature maps, token mixers, Grad-CAM, receptive fields."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -85,19 +85,19 @@ def draw_explanation(path: str | Path, seen: View, explanation: Explanation, tit
     _save(path, [panels], seen.size, title)
 
 
-def draw_receptive_fields(path: str | Path, fields: Mapping[str, Sequence[ReceptiveField]], title: str) -> None:
+def draw_receptive_fields(path: str | Path, fields: Sequence[tuple[str, Sequence[ReceptiveField]]], title: str) -> None:
     """Save effective receptive fields, of each model and part in a row, with circles at the distances of the shares.
 
     Args:
         path: The PNG to write.
-        fields: By name of the model, from :func:`xvit_det.analysis.influence.receptive_fields`.
+        fields: Names of models, each with those from :func:`xvit_det.analysis.influence.receptive_fields`.
         title: Printed above.
     """
-    shapes = [every[0].gradient.shape for every in fields.values()]
+    shapes = [every[0].gradient.shape for _, every in fields]
     height, width = max(height for height, _ in shapes), max(width for _, width in shapes)
     rows: list[list[Panel]] = [
         row
-        for name, every in fields.items()
+        for name, every in fields
         for _, group in groupby(every, key=lambda field: field.source.split()[0])
         for row in _rows([partial(_field, name=name, field=field) for field in group], (height, width))
     ]
@@ -115,7 +115,10 @@ def _save(path: str | Path, rows: list[list[Panel]], size: tuple[int, int], titl
     """Save panels in rows, for images of the size (height, width)."""
     aspect = size[1] / size[0]
     width, columns = 2.7 * aspect**0.4, max(map(len, rows))  # inches of a panel
-    figure = Figure(figsize=(width * columns, (width / aspect + 0.4) * len(rows) + 0.3), layout='constrained')
+    width_of_title = 0.085 * len(title)  # inches
+    figure = Figure(
+        figsize=(max(width * columns, width_of_title), (width / aspect + 0.4) * len(rows) + 0.3), layout='constrained'
+    )
     for axes_row, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
         for axes, panel in zip(axes_row, [*row, *[None] * (columns - len(row))], strict=True):
             if panel is None:

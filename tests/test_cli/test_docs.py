@@ -62,6 +62,7 @@ KINDS = {
     'ablate': r'xvit-det ablate',
     'look': r'xvit-det look',
     'predict': r'xvit-det predict \D',
+    'web': r'xvit-det web',
     'record': r'python tools/benchmark\.py (table|plot) speed\.json',
     # These take minutes. Their options are checked; what they do is tested in tests/test_benchmark/ and beside it.
     'long': r'python (tools/benchmark\.py (speed|memory|scaling|detector|loader)|benchmarks/\w+\.py)',
@@ -393,10 +394,25 @@ def test_predicting(photos, capsys):
     assert Path('drawn/more/two.png').is_file() and Path('predictions/film.mp4').is_file()
 
 
-def test_looking(photos):
-    other = Path('work_dirs/mask_rcnn_xvit_context')
-    shutil.copytree('work_dirs/demo', other)
-    (other / 'checkpoint.pth').rename(other / 'epoch_6.pth')
+@pytest.fixture
+def other(photos) -> None:
+    """Another checkpoint of the same model."""
+    folder = Path('work_dirs/mask_rcnn_xvit_context')
+    shutil.copytree('work_dirs/demo', folder)
+    (folder / 'checkpoint.pth').rename(folder / 'epoch_6.pth')
+
+
+def test_pages(other, clone):
+    for command in commands('web'):
+        page = shell(f'exec {sys.executable} -m {command.replace("xvit-det", "xvit_det")} --port 0', clone)
+        output = page.stdout.readline()
+        while page.poll() is None and 'Open ' not in output:
+            output += page.stdout.readline()
+        page.terminate()
+        assert 'Open http://127.0.0.1:' in output and page.wait(timeout=20) == 0, output
+
+
+def test_looking(other):
     for command in commands('look'):
         call(f'{command} --score 0')  # an untrained detector has no better ones
     assert {path.name for path in Path('look').iterdir()} == {

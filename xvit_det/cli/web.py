@@ -105,10 +105,10 @@ def _serve(page: Any, listener: socket.socket, max_size_mb: int) -> None:
         enable_monitoring=False,
     )
     page.has_launched = True  # else Gradio takes any path in a request for that of an uploaded file
-    _announce(listener)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder is removed then, too
     server = uvicorn.Server(uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder is removed then, too
     with suppress(KeyboardInterrupt):
+        _announce(listener)
         server.run(sockets=[listener])
 
 

@@ -29,7 +29,11 @@ from xvit_det.inference.sources import find_images
 from xvit_det.visualization.looking import draw_explanation
 
 EXAMPLES = 12  # at most
-STYLE = '.thumbnail-item { aspect-ratio: auto !important; }'  # examples in their own shape, not as squares
+# Examples in their own shape, not as squares, and below the label.
+STYLE = """
+.thumbnail-item { aspect-ratio: auto !important; height: auto !important; }
+.grid-container { grid-auto-rows: auto !important; margin-top: 24px; }
+"""
 SHOWN_SIDE = 1000  # pixels of an image's longer side on the page
 ASKS_MODEL: dict[str, Any] = dict(
     concurrency_limit=1, concurrency_id='model', api_visibility='private'

@@ -13,14 +13,17 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 import xvit_det
 from xvit_det.cli import web
 from xvit_det.datasets.shapes import ContextSpec, ensure_shapes
 from xvit_det.hub import find_config
+from xvit_det.inference import Prediction
 
 REPO = Path(__file__).resolve().parents[2]
 CHROMIUM = Path('/usr/bin/chromium')
@@ -210,10 +213,51 @@ def test_large_files_are_not_taken(address):
         assert status(post(address, 'upload', body, 'multipart/form-data; boundary=b')) == expected
 
 
+@needs_gradio
+def test_objects_without_masks_and_regions_of_a_label_map(tmp_path, monkeypatch):
+    from xvit_det.cli.web_page import _regions, _texts, gr
+
+    monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path))
+    pixels = np.zeros((100, 200, 3), np.uint8)
+    common = dict(labels=np.array([1, 0]), classes=('crane', 'crane'), size=(10, 20))
+    boxes = np.array([[1.0, 2.0, 3.0, 4.0], [-1.0, 5.0, 30.0, 9.0]])
+    objects = Prediction(scores=np.array([0.9, 0.5]), boxes=boxes, **common)
+    assert _regions(objects, pixels.shape) == [(10, 20, 30, 40), (0, 50, 200, 90)]
+    assert _texts(objects) == ['crane 0.90', 'crane 0.50']
+    drawn = gr.AnnotatedImage().postprocess((pixels, list(zip(_regions(objects, pixels.shape), 'ab', strict=True))))
+    opaque = np.asarray(Image.open(drawn.annotations[0].image.path))[..., 3]
+    assert opaque[20:40, 10:30].all() and opaque.astype(bool).sum() == 400
+    assert _texts(Prediction(scores=np.array([0.9, 0.1]), **common)) == ['crane (1)', 'crane (0)']
+
+    label_map = np.repeat([[0], [1]], (2, 8), axis=0).repeat(20, axis=1)  # (10, 20): two rows of class 0
+    regions = Prediction(scores=np.array([0.8, 0.2]), label_map=label_map, **common)
+    assert _texts(regions) == ['crane 80.0 %', 'crane 20.0 %']
+    lower, upper = _regions(regions, pixels.shape)
+    assert (upper[:20] > 0).all() and not upper[20:].any() and ((upper > 0) ^ (lower > 0)).all()
+    assert upper[10, 100] == 0.5 and upper[19, 100] == 1  # the outline is opaque
+
+
+@needs_gradio
+def test_examples_are_the_images_of_the_test_data(tmp_path, capsys):
+    from xvit_det.cli.web_page import find_examples
+
+    def config(**dataset: object) -> Config:
+        return Config(dict(test_dataloader=dict(dataset=dict(data_root=str(tmp_path), **dataset))))
+
+    assert find_examples(None, config()) == []  # nothing is there
+    for name in ('val2017/a.png', 'photos/b.png'):
+        (tmp_path / name).parent.mkdir()
+        Image.new('L', (400, 200)).save(tmp_path / name)
+    ((path, small),) = find_examples(None, config())  # drawn scenes
+    assert path.endswith('val2017/a.png') and small.shape == (100, 200, 3)
+    assert find_examples(None, config(data_prefix=dict(img='photos')))[0][0].endswith('b.png')
+    assert find_examples(None, config(data_prefix=dict(img_path='photos/')))[0][0].endswith('b.png')
+
+
 @pytest.fixture
 def refused(capfd, monkeypatch):
     """``refused(*argv)``: the sentence with which the command ends."""
-    for name in ('GRADIO_TEMP_DIR', 'GRADIO_ANALYTICS_ENABLED'):
+    for name in ('GRADIO_TEMP_DIR', 'GRADIO_EXAMPLES_CACHE', 'GRADIO_ANALYTICS_ENABLED'):
         monkeypatch.setenv(name, '')  # restored after the test, as is the limit
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', Image.MAX_IMAGE_PIXELS)
 

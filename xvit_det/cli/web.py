@@ -52,7 +52,7 @@ def main(argv: Arguments = None) -> None:
         raise InputError(f'the page shows one or two checkpoints, not {len(args.checkpoint)}')
     with _listen(args.host, args.port) as listener, tempfile.TemporaryDirectory(prefix='xvit-det-web-') as folder:
         # Read by Gradio when it is imported. All files that it serves, uploads among them, are in this folder.
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED='False')
+        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_EXAMPLES_CACHE=folder, GRADIO_ANALYTICS_ENABLED='False')
         try:
             import gradio  # noqa: F401
         except ModuleNotFoundError as error:

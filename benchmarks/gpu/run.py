@@ -46,19 +46,19 @@ def parse_args() -> argparse.Namespace:
 def tests(args: argparse.Namespace) -> Iterator[Command]:
     """Outputs on the GPU against the CPU's, in every dtype and mode; the Triton kernels against PyTorch."""
     for files in ('tests/test_gpu.py', 'tests/test_kernels'):
-        yield python('-m', 'pytest', files, *(['-k', 'XViT'] if args.toy else []))
+        yield ['env', 'XVIT_DET_TRITON=1', *python('-m', 'pytest', files, *(['-k', 'XViT'] if args.toy else []))]
 
 
 def speed(args: argparse.Namespace) -> Iterator[Command]:
-    """Time beside the peers: inference and training, bf16 and then fp32, with and without Triton kernels."""
+    """Time beside the peers: inference and training, bf16 and then fp32, without and with Triton kernels."""
     sizes = list(BATCHES.items())[: 2 if args.toy else None]
     for dtype in ('bf16', 'fp32'):
         for size, batch in sizes:
             for modes in (INFERENCE, TRAINING):
                 yield benchmark(args, 'speed', 'speed', ('xvit_s', *PEERS), (size,), batch, dtype, modes)
     for size, batch in sizes:
-        command = benchmark(args, 'speed', 'speed_without_triton', ('xvit_s',), (size,), batch, 'bf16', INFERENCE)
-        yield ['env', 'XVIT_DET_TRITON=0', *command]
+        command = benchmark(args, 'speed', 'speed_with_triton', ('xvit_s',), (size,), batch, 'bf16', INFERENCE)
+        yield ['env', 'XVIT_DET_TRITON=1', *command]
 
 
 def memory(args: argparse.Namespace) -> Iterator[Command]:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from xvit_det import XViT
@@ -77,3 +78,20 @@ def test_without_the_mask_padding_is_seen():
         alone = model(image)[0]
         padded = model(torch.nn.functional.pad(image, (0, 64, 0, 64)))[0][..., :4, :4]
     assert (alone - padded).norm() > 0.01 * alone.norm()
+
+
+@torch.no_grad()
+def test_a_gpu_is_never_waited_for():
+    """On a pretended GPU, whose tensors have no values, reading one fails."""
+    model = XViT(arch=ARCH, mask_padding=True).eval()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        tensors = {
+            name: torch.empty(tensor.shape, dtype=tensor.dtype, device='cuda')
+            for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        }
+        x = torch.empty(2, 3, 64, 96, device='cuda')
+        with pytest.raises(DataDependentOutputException):
+            x.sum().item()
+        maps = torch.func.functional_call(model, tensors, x)
+    assert [tuple(m.shape[-2:]) for m in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    assert {m.device.type for m in maps} == {'cuda'}

@@ -12,6 +12,8 @@ from xvit_det.mixers import XNormAttention, xnorm_attention
 
 if not (kernels.INTERPRETED or torch.cuda.is_available()):
     pytest.skip('no GPU here; test_interpreter.py runs this file in an interpreter', allow_module_level=True)
+if not kernels.SWITCHED_ON:
+    pytest.skip('the Triton kernels are not switched on; XVIT_DET_TRITON=1 does it', allow_module_level=True)
 
 DEVICE = 'cpu' if kernels.INTERPRETED else 'cuda'
 GPU = torch.empty(0, device=DEVICE).get_device()

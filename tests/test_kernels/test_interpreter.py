@@ -25,15 +25,15 @@ def python(*args, **environment):
 def test_in_the_interpreter():
     # In a process of its own: Triton is interpreted or compiled from its import on, for everyone.
     file = Path(__file__).with_name('test_against_pytorch.py')
-    done = python('-m', 'pytest', '-q', '-p', 'no:cacheprovider', str(file), TRITON_INTERPRET='1')
+    done = python('-m', 'pytest', '-q', '-p', 'no:cacheprovider', str(file), TRITON_INTERPRET='1', XVIT_DET_TRITON='1')
     assert done.returncode == 0 and ' passed' in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
     'environment, expected',
-    [({}, 'False False'), ({'TRITON_INTERPRET': '1'}, 'True True')]
-    + [({'TRITON_INTERPRET': '1', 'XVIT_DET_TRITON': '0'}, 'False False')],
-    ids=['CPU', 'interpreted', 'switched off'],
+    [({'XVIT_DET_TRITON': '1'}, 'False False'), ({'TRITON_INTERPRET': '1'}, 'False False')]
+    + [({'TRITON_INTERPRET': '1', 'XVIT_DET_TRITON': '1'}, 'True True')],
+    ids=['CPU', 'not switched on', 'interpreted'],
 )
 def test_triton_is_imported_only_where_it_is_used(environment, expected):
     # Other packages import Triton as they like.
@@ -88,6 +88,7 @@ def pretended_gpu(monkeypatch):
     """Take the CPU for a GPU, as far as the choice goes."""
     from xvit_det.kernels import support
 
+    monkeypatch.setattr(kernels, 'SWITCHED_ON', True)
     monkeypatch.setattr(kernels, '_DEVICE', 'cpu')
     # What is tried out is all that needs a GPU: the compiler meets the choice as it is.
     monkeypatch.setattr('torch.cuda.get_device_capability', lambda gpu: (8, 0))

@@ -169,8 +169,8 @@ def collect() -> Report:
     )
     fast = has_gpu and kernels.usable(torch.empty(1, device='cuda'))
     needs = 'not needed: PyTorch takes their place; they need an NVIDIA GPU (Ampere or newer), Triton and a C compiler'
-    if not kernels.SWITCHED_ON:
-        needs = 'switched off by XVIT_DET_TRITON=0'
+    if has_gpu and not kernels.SWITCHED_ON:
+        needs = 'not switched on: XVIT_DET_TRITON=1 does it, but they have not been run on a GPU yet'
     features['Triton kernels'] = Verdict(fast, 'in inference on the GPU' if fast else needs)
     report.features = features
     return report

@@ -1,8 +1,8 @@
 """Faster implementations for inference, and the choice between them and PyTorch's operations, which are the reference.
 
-Triton kernels are used on an NVIDIA GPU wherever possible, see :func:`usable`; ``XVIT_DET_TRITON=0`` switches them off,
-and ``TRITON_INTERPRET=1`` runs them on a CPU in Triton's interpreter, for tests and debugging. On a CPU the linear
-layers of fused models go through oneDNN, see :mod:`xvit_det.kernels.onednn`.
+``XVIT_DET_TRITON=1`` switches Triton kernels on, which have not been run on a GPU yet: on an NVIDIA GPU wherever they
+can be used, see :func:`usable`, and with ``TRITON_INTERPRET=1`` on a CPU in Triton's interpreter, for tests and
+debugging. On a CPU the linear layers of fused models go through oneDNN, see :mod:`xvit_det.kernels.onednn`.
 """
 
 import os
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn import Parameter
 
-SWITCHED_ON = os.environ.get('XVIT_DET_TRITON', '1') != '0'
+SWITCHED_ON = os.environ.get('XVIT_DET_TRITON', '0') != '0'
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 _DEVICE = 'cpu' if INTERPRETED else 'cuda'
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -17,9 +17,10 @@ class ImageExtents:
 
     def __init__(self, sizes: Tensor) -> None:
         self.sizes = sizes
-        # Known sizes save the masks where nothing is padded; compiled and traced graphs must not depend on them.
+        # Known sizes save the masks where nothing is padded. Compiled and traced graphs must not depend on them, and a
+        # GPU would have to finish its work first.
         tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        self._known = None if tracing or sizes.is_meta else sizes.tolist()
+        self._known = sizes.tolist() if sizes.device.type == 'cpu' and not tracing else None
 
     @classmethod
     def from_sizes(cls, sizes: Tensor, x: Tensor) -> 'ImageExtents':
@@ -28,14 +29,14 @@ class ImageExtents:
         Raises:
             InputError: Not two numbers for each image, or a size that does not fit into the batch.
         """
-        sizes = torch.as_tensor(sizes, device=x.device)
-        limits = torch.tensor(x.shape[-2:], device=x.device)
+        sizes = torch.as_tensor(sizes)  # checked where it is: on the CPU, a GPU need not be waited for
+        limits = torch.tensor(x.shape[-2:], device=sizes.device)
         if sizes.shape != (len(x), 2) or not ((sizes >= 1) & (sizes <= limits)).all():
             raise InputError(
                 f'image_sizes {sizes.tolist()} is not a (height, width) within {tuple(x.shape[-2:])} for each of the '
                 f'{len(x)} images'
             )
-        return cls(sizes)
+        return cls(sizes.to(x.device))
 
     @classmethod
     def from_zeros(cls, x: Tensor) -> 'ImageExtents':

@@ -77,7 +77,7 @@ def address(folder) -> Iterator[str]:
     found = re.search(r'Open (http://127\.0\.0\.1:\d+) ', output)
     assert found and 'skipped: ' in output and 'Anybody' not in output, output
     yield found[1]
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     assert 'KeyboardInterrupt' not in process.communicate(timeout=20)[0] and process.returncode == 0
     assert not [*folder.glob('xvit-det-web-*')]  # uploads and results are removed
 

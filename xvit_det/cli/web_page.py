@@ -35,9 +35,8 @@ STYLE = """
 .grid-container { grid-auto-rows: auto !important; margin-top: 24px; }
 """
 SHOWN_SIDE = 1000  # pixels of an image's longer side on the page
-ASKS_MODEL: dict[str, Any] = dict(
-    concurrency_limit=1, concurrency_id='model', api_visibility='private'
-)  # one at a time
+# Of the events that run a model: one at a time.
+ASKS_MODEL: dict[str, Any] = dict(concurrency_limit=1, concurrency_id='model', api_visibility='private')
 Values = dict[Any, Any]  # of components
 
 
@@ -106,7 +105,7 @@ class Panel:
         try:
             draw_explanation(file, view(self.model, found.path), gradcam(self.model, found.path, number, score=0), '')
         except InputError as error:
-            _warn(str(error))
+            _warn(str(error), found.path)
             return {self.evidence: gr.Image(visible=False)}
         return {self.evidence: gr.Image(str(file), visible=True)}
 
@@ -140,7 +139,7 @@ def _regions(prediction: Prediction, shape: tuple[int, ...]) -> Sequence[np.ndar
 
 def _resize(pixels: np.ndarray, side: int) -> np.ndarray:
     """An image (H, W, 3) in BGR with its longer side of this length, in RGB."""
-    factor = side / max(pixels.shape)
+    factor = side / max(pixels.shape[:2])
     size = [max(1, round(length * factor)) for length in pixels.shape[1::-1]]
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     return np.ascontiguousarray(cv2.resize(pixels, size, interpolation=method)[..., ::-1])
@@ -205,6 +204,7 @@ def build_page(
             with gr.Column(scale=1, min_width=260):
                 upload = gr.File(label='Image', file_types=[*EXTENSIONS], height=150)
                 score = gr.Slider(0, 1, 0.3, step=0.01, label='Score threshold')
+                gr.Markdown('Point at a name to see it alone. Click it to see where the evidence for it is: Grad-CAM.')
                 gallery = gr.Gallery(
                     [pixels for _, pixels in examples],
                     label='Examples',
@@ -233,7 +233,7 @@ def build_page(
             except InputError as error:
                 too_large = isinstance(error.__cause__, Image.DecompressionBombError)
                 limit = f'{path} has more than {max_megapixels} megapixels, the most that this page reads'
-                _warn((limit if too_large else str(error)).replace(path, Path(path).name))
+                _warn(limit if too_large else str(error), path)
                 return show(None, threshold) | cleared
             detects = any(prediction.boxes is not None for prediction in found.predictions)
             return show(found, threshold) | cleared | {found_state: found, score: gr.Slider(visible=detects)}
@@ -252,6 +252,6 @@ def build_page(
     return page
 
 
-def _warn(message: str) -> None:
-    """Show a message on the page, which takes HTML."""
-    gr.Warning(html.escape(message), duration=None)
+def _warn(message: str, path: str) -> None:
+    """Show a message about an image on the page, which takes HTML."""
+    gr.Warning(html.escape(message.replace(path, Path(path).name)), duration=None)

@@ -28,6 +28,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         '--config',
+        '--model',
         action='append',
         default=[],
         help='shipped config by name, or a file; once for all checkpoints or for each (default: the one beside it)',
@@ -35,11 +36,17 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         '--examples', metavar='DIR', help="images offered on the page (default: the config's test images, if there)"
     )
-    parser.add_argument('--host', default='127.0.0.1', help='address to listen at (default: %(default)s)')
-    parser.add_argument('--port', type=int, default=7860, help='0: any free one (default: %(default)s)')
+    parser.add_argument(
+        '--host', default='127.0.0.1', metavar='ADDRESS', help='address to listen at (default: %(default)s)'
+    )
+    parser.add_argument('--port', type=int, default=7860, metavar='N', help='0: any free one (default: %(default)s)')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
-    parser.add_argument('--max-size-mb', type=int, default=20, help='of an uploaded file (default: %(default)s)')
-    parser.add_argument('--max-megapixels', type=int, default=50, help='of an image (default: %(default)s)')
+    parser.add_argument(
+        '--max-size-mb', type=int, default=20, metavar='N', help='of an uploaded file (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--max-megapixels', type=int, default=50, metavar='N', help='of an image (default: %(default)s)'
+    )
     return parser
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import xvit_det
 from xvit_det.analysis import feature_maps, gradcam, receptive_fields, token_maps
-from xvit_det.analysis.features import principal_colours, view
+from xvit_det.analysis.features import View, principal_colours, view
 from xvit_det.analysis.influence import ReceptiveField, jacobian_norms
 from xvit_det.analysis.tokens import mixer_influence, mixer_weights
 from xvit_det.datasets.shapes import ContextSpec, ensure_shapes
@@ -217,8 +217,17 @@ def test_positions_are_those_of_the_image(scene):
     """Also where the model sees it larger and padded."""
     seen = view(untrained('mask_rcnn_xvit_t_3x', (600, 200), backbone=dict(arch=SMALL), neck=NECK), scene)
     assert seen.pixels.shape == (200, 600, 3) and seen.size == (128, 384)
-    assert seen.batch['inputs'].shape == (1, 3, 224, 608) and seen.padded_size == (143.36, 389.12)
+    assert seen.batch['inputs'].shape == (1, 3, 224, 608) and seen.stride((14, 38)) == 16
     assert seen.token_at((383.9, 127.9), (14, 38)) == (12, 37) and seen.token_at((0, 0), (14, 38)) == (0, 0)
+
+
+def test_maps_of_odd_images_have_their_strides():
+    """A map whose last token covers a part only reaches beyond the image; one that rounds down ends before it."""
+    seen = View(np.zeros((100, 97, 3), np.uint8), (100, 97), dict(inputs=torch.zeros(1, 3, 100, 97)))
+    assert [seen.stride(size) for size in ((25, 25), (13, 13), (7, 7), (4, 4), (3, 3))] == [4, 8, 16, 32, 32]
+    assert seen.covered_size((4, 4)) == (128, 128) and seen.covered_size((3, 3)) == (96, 96)
+    assert seen.token_at((96.5, 99.5), (4, 4)) == (3, 3) and seen.token_at((96.5, 99.5), (3, 3)) == (2, 2)
+    assert seen._replace(batch=dict(inputs=torch.zeros(1, 3, 224, 224))).stride((16, 16)) == 14
 
 
 NECK = dict(in_channels=[32] * 4)

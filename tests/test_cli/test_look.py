@@ -48,7 +48,7 @@ def test_pictures_of_a_detector(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith('scene.png: 0 ') and ', 9 ' in printed and '…' in printed
     for name in PICTURES:
-        assert f'Picture: {tmp_path / "new" / name}' in printed
+        assert f'Figure: {tmp_path / "new" / name}' in printed
         assert cv2.imread(str(tmp_path / 'new' / name)).std() > 10
 
 
@@ -71,7 +71,7 @@ def test_receptive_fields_side_by_side(tmp_path, capsys):
 def test_checkpoints_of_one_name_are_told_apart(tmp_path, capsys):
     look([DETECTOR, f'./{DETECTOR}', 'scene.png', '--receptive-field', '--out', str(tmp_path)])
     names = [line.split(':')[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == [DETECTOR] * 2 + [f'./{DETECTOR}'] * 2 + ['Picture']
+    assert names == [DETECTOR] * 2 + [f'./{DETECTOR}'] * 2 + ['Figure']
 
 
 def refusal(argv: list[str], capsys) -> tuple[int, str]:

@@ -213,8 +213,8 @@ def refused(capfd, trained):
 
 
 def test_sources_are_refused(refused, photos):
-    assert "'nowhere/*.jpg' is no file, folder, pattern" in refused('nowhere/*.jpg')
-    assert "'nowhere.jpg' is no file" in refused('nowhere.jpg')
+    assert "'nowhere/*.jpg' is not a file, a folder, a pattern" in refused('nowhere/*.jpg')
+    assert "'nowhere.jpg' is not a file" in refused('nowhere.jpg')
     Path('empty').mkdir()
     assert 'empty and the folders in it hold no images (.jpg,' in refused('empty')
     Path('notes.txt').write_text('')
@@ -238,6 +238,29 @@ def test_a_folder_that_cannot_be_read_is_refused(photos):
         os.seteuid(user)
 
 
+def test_an_image_that_is_given_twice_counts_once(photos):
+    assert len(find_images(['photos/a.png', str(photos.resolve() / 'a.png'), 'photos'])) == 3
+    with pytest.raises(InputError, match='all images of photos are in the folder for results'):
+        find_images(['photos'], leave_out=photos)
+
+
+@pytest.mark.parametrize('batch_size', ['1', '3'])
+def test_an_image_that_the_model_cannot_take_is_skipped(photos, trained, capsys, monkeypatch, batch_size):
+    Image.open(photos / 'a.png').resize((200, 100)).save(photos / 'odd.png')
+    forward = xvit_det.XViT.forward
+
+    def refuse_odd(self, x, *args, **kwargs):
+        if x.shape[-2:] != (128, 384):
+            raise InputError('too small')
+        return forward(self, x, *args, **kwargs)
+
+    monkeypatch.setattr(xvit_det.XViT, 'forward', refuse_odd)
+    with pytest.raises(SystemExit, match='1'):
+        predict(['photos', '--checkpoint', trained('mask_rcnn_xvit_context'), '--batch-size', batch_size])
+    assert 'skipped: photos/odd.png: too small' in capsys.readouterr().err
+    assert [image['file_name'] for image in results()['images']] == ['a.png', 'sub/a.png', 'sub/b.jpg']
+
+
 def test_values_are_refused(refused, photos):
     for score in ('2', '-0.1', 'high', 'nan'):
         assert f"'{score}' is not a number from 0 to 1" in refused(photos, f'--score={score}')
@@ -250,6 +273,8 @@ def test_sizes_are_refused(refused, photos, trained):
     checkpoint = ('--checkpoint', trained('mask_rcnn_xvit_context'))
     assert '--tiles must be at least 1, not 0' in refused('photos', *checkpoint, '--tiles', '0')
     assert '--overlap 1: tiles that overlap wholly' in refused('photos', *checkpoint, '--overlap', '1')
+    assert '--tiles and --batch-size: tiles are' in refused('photos', '--tiles', '100', '--batch-size', '2')
+    assert 'tiles are for detectors, not for ImageClassifier' in refused('photos', '--tiles', '100')
     assert 'not allowed with argument' in refused('photos', *checkpoint, '--tiles', '100', '--full-size')
 
 
@@ -276,7 +301,7 @@ def test_models_are_refused(refused, photos, trained):
     assert 'did you mean vin_cifar10' in refused(photos, '--model', 'vin_cifar')
     assert 'nothing.pth does not exist' in refused(photos, checkpoint='nothing.pth')
     shutil.copy(detector, 'alone.pth')
-    assert 'there is no config beside checkpoint alone.pth: name one with --model' in refused(
+    assert 'there is no config beside checkpoint alone.pth: name one with --config' in refused(
         photos, checkpoint='alone.pth'
     )
     Path('wrong.py').write_text("model = dict(type='ImageClassifierr')\ndefault_scope = 'mmpretrain'\n")

@@ -280,7 +280,7 @@ def test_mistakes_get_a_sentence(refused, folder, tmp_path, monkeypatch):
     assert '--max-megapixels must be at least 1, not 0' in refused('--max-megapixels', '0')
     assert '2 configs for 1 checkpoints' in refused('a.pth', '--config', 'b', '--config', 'c', *free)
     (tmp_path / 'alone.pth').touch()
-    assert 'name one with --model' in refused('alone.pth', *free)
+    assert 'name one with --config' in refused('alone.pth', *free)
     assert 'is_no_config' in refused('alone.pth', '--model', 'is_no_config', *free)
     assert 'no_folder' in refused(checkpoint(folder), '--examples', 'no_folder', *free)
     assert 'port 99999' in refused('--port', '99999')

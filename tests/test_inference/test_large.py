@@ -63,6 +63,7 @@ class Brightness:
     """A detector with a known answer: one box around all bright pixels of what it sees."""
 
     classes = ('spot',)
+    cfg = dict(default_scope='mmdet')
 
     def predict(self, pixels: np.ndarray, score: float) -> Prediction:
         rows, columns = np.nonzero(pixels[..., 0] > 128)
@@ -90,6 +91,36 @@ def test_tiles_are_put_where_they_were_and_halves_are_dropped():
     assert len(without) > 3  # in pieces: the overlap is what the whole one needs
 
 
+def test_objects_inside_one_another_stay():
+    """Of a class, in one tile and across tiles: only what two tiles share is compared."""
+    outer, inner, alone = (0, 0, 90, 90), (10, 10, 30, 30), (65, 65, 85, 85)
+
+    class Nested(Brightness):
+        def predict(self, pixels: np.ndarray, score: float) -> Prediction:
+            y, x = pixels[0, 0, 1], pixels[0, 0, 2]
+            h, w = pixels.shape[:2]
+            boxes = np.array([outer, inner, alone], float) - [x, y, x, y]
+            boxes = boxes.clip(0, [w, h, w, h])
+            boxes = boxes[((boxes[:, 2:] - boxes[:, :2]) > 0).all(axis=1)]
+            return Prediction(np.zeros(len(boxes), int), np.ones(len(boxes)), self.classes, (h, w), boxes)
+
+    image = np.zeros((120, 120, 3), np.uint8)
+    image[..., 1], image[..., 2] = np.mgrid[:120, :120]
+    for tile in (120, 80):
+        found = predict_tiles(Nested(), image, tile=tile, overlap=0.5)
+        boxes = {tuple(box) for box in found.boxes.astype(int).tolist()}
+        assert {inner, alone} <= boxes and found.masks is None
+        assert (outer in boxes) == (tile == 120)
+
+
+def test_one_tile_is_the_whole_image(detector, scenes):
+    model = xvit_det.load(detector)
+    for image in (scenes / 'val2017').iterdir():
+        usual, tiled = model.predict(image, score=0.01), predict_tiles(model, image, tile=400, score=0.01)
+        np.testing.assert_array_equal(tiled.boxes, usual.boxes)
+        np.testing.assert_array_equal(tiled.masks, usual.masks)
+
+
 def test_tiles_of_a_real_model(detector, large):
     model = xvit_det.load(detector)
     sizes = seen_sizes(model)
@@ -97,7 +128,8 @@ def test_tiles_of_a_real_model(detector, large):
     assert len(sizes) == 3 * 8  # (512 - 64) / 192 rounded up, by (1536 - 64) / 192
     assert (found.scores[:-1] >= found.scores[1:]).all()
     assert found.draw().size[0] >= 1536
-    assert len(predict_tiles(model, np.zeros((64, 64, 3), np.uint8), tile=256, score=1.0)) == 0
+    nothing = predict_tiles(model, np.zeros((64, 64, 3), np.uint8), tile=256, score=1.0)
+    assert len(nothing) == 0 and nothing.draw().size
 
 
 def test_tiles_refuse(detector, segmentor, large):

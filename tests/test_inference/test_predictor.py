@@ -176,3 +176,30 @@ def test_averaged_weights_count(save_model, image):
     torch.save(dict(state_dict=weights, state_dict_ema=averaged), checkpoint)
     loaded = xvit_det.load(checkpoint).model.state_dict()
     assert all(torch.equal(loaded[name], averaged[name]) for name in loaded)
+
+
+@pytest.mark.parametrize('kind', ['detector', 'segmentor'])
+def test_a_batch_of_several_sizes_gives_what_each_image_gives_alone(kind, scenes, request):
+    model = xvit_det.load(request.getfixturevalue(kind))
+    one, two = (Image.open(path) for path in sorted((scenes / 'val2017').iterdir()))
+    images = [one, two.resize((200, 100)), two, one.crop((0, 0, 211, 128))]
+    for alone, together in zip(images, model.predict(images, score=0.01, batch_size=4), strict=True):
+        alone = model.predict(alone, score=0.01)
+        assert together.size == alone.size and together.names == alone.names
+        if alone.boxes is not None:
+            np.testing.assert_allclose(together.boxes, alone.boxes, atol=1e-2)
+
+
+def test_a_model_that_was_trained_in_between_predicts_the_same(detector, scenes):
+    model = xvit_det.load(detector)
+    image = next((scenes / 'val2017').iterdir())
+    before = model.predict(image, score=0.01)
+    model.model.train()
+    np.testing.assert_array_equal(model.predict(image, score=0.01).scores, before.scores)
+
+
+def test_bfloat16(detector, scenes):
+    model = xvit_det.load(detector)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = model.predict(next((scenes / 'val2017').iterdir()), score=0.01)
+    assert found.scores.dtype == np.float32

@@ -129,6 +129,9 @@ def test_weights_of_a_classifier_and_frozen_blocks(tmp_path):
     trained = {name.split('.')[0] + name.split('.')[1] for name, p in body.named_parameters() if p.requires_grad}
     assert trained == {'blocks3', 'pyramidlevels'}
     assert not body.stem.training and body.blocks[3].training
+    body = XViT(arch=ARCH, out_strides=(8, 16, 32), frozen_stages=4)
+    frozen = retinanet(body, num_classes=2, trainable_backbone_layers=5)
+    assert all(p.requires_grad for p in frozen.parameters())
     assert all(p.requires_grad for p in small(retinanet, trainable_backbone_layers=5).parameters())
     assert not any(p.requires_grad for p in small(fcos, trainable_backbone_layers=0).backbone.body.blocks.parameters())
 
@@ -157,6 +160,7 @@ def test_a_detector_can_be_fused():
         (lambda: XViT(arch=ARCH, out_strides=(16, 32)), {}, r'not \(16, 32\)'),
         ('xvit_t', dict(num_classes=1), 'num_classes=1 is not at least 2: torchvision counts the background'),
         ('xvit_t', dict(num_classes='3'), "num_classes='3' is not at least 2"),
+        ('xvit_t', dict(weights='DEFAULT'), 'no published weights; weights_backbone takes'),
         (
             'xvit_t',
             dict(trainable_backbone_layers=26),
@@ -192,3 +196,8 @@ def test_a_step_on_photographs_lowers_the_loss(build, coco_tiny):
         optimizer.step()
         losses.append(loss.item())
     assert losses[1] < losses[0]
+
+
+def test_no_classes_need_a_predictor():
+    with pytest.raises(InputError, match='num_classes=None needs a box_predictor'):
+        faster_rcnn('xvit_t', num_classes=None)

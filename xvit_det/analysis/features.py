@@ -31,19 +31,25 @@ class View(NamedTuple):
     batch: dict[str, Any]
 
     @property
-    def padded_size(self) -> tuple[float, float]:
-        """Height and width that a map covers, with the padding, in the same pixels as ``size``."""
-        padded, seen = self.batch['inputs'].shape[-2:], self.pixels.shape[:2]
-        return padded[0] * self.size[0] / seen[0], padded[1] * self.size[1] / seen[1]
-
-    @property
     def middle(self) -> tuple[float, float]:
         """The middle of the image as x, y."""
         return self.size[1] / 2, self.size[0] / 2
 
     def stride(self, map_size: tuple[int, int]) -> int:
-        """Pixels of the input between the tokens of a map (h, w)."""
-        return -(-self.batch['inputs'].shape[-1] // map_size[1])  # the last token may cover less
+        """Pixels of the input between the tokens of a map (h, w).
+
+        A power of two where one fits, with the last token covering a part only, or some pixels left over.
+        """
+        sides = [*zip(self.batch['inputs'].shape[-2:], map_size, strict=True)]
+        for stride in (2**i for i in range(10)):
+            if all(number in (side // stride, -(-side // stride)) for side, number in sides):
+                return stride
+        return max(1, round(max(side / number for side, number in sides)))
+
+    def covered_size(self, map_size: tuple[int, int]) -> tuple[float, float]:
+        """Height and width that a map (h, w) covers, in the same pixels as ``size``: more or less than the image."""
+        stride, seen = self.stride(map_size), self.pixels.shape[:2]
+        return map_size[0] * stride * self.size[0] / seen[0], map_size[1] * stride * self.size[1] / seen[1]
 
     def check_point(self, point: tuple[float, float]) -> None:
         """Raise an ``InputError`` unless the point x, y lies in the image."""
@@ -53,7 +59,7 @@ class View(NamedTuple):
 
     def token_at(self, point: tuple[float, float], map_size: tuple[int, int]) -> tuple[int, int]:
         """Row and column of the token of a map (h, w) at a point x, y of the image."""
-        (x, y), (height, width), (h, w) = point, self.padded_size, map_size
+        (x, y), (height, width), (h, w) = point, self.covered_size(map_size), map_size
         return min(int(y / height * h), h - 1), min(int(x / width * w), w - 1)
 
 

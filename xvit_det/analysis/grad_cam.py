@@ -53,7 +53,8 @@ def gradcam(predictor: 'Predictor', image: Any, detection: int = 0, *, score: fl
     ``ReLU(Σ_k ∂y/∂A^k ⊙ A^k)``. Maps of several levels are added.
 
     y is the score of a detected object, the logit of a class, or a segmentor's mean logit of a class over the region
-    where it was found. For the last blocks of a classifier that returns no maps, the last one with a gradient is taken.
+    where it was found. A classifier that returns no maps is explained by the tokens of its last block that has a
+    gradient.
 
     Args:
         predictor: From :func:`xvit_det.load`, not fused.
@@ -75,6 +76,8 @@ def gradcam(predictor: 'Predictor', image: Any, detection: int = 0, *, score: fl
             break
     else:
         raise InputError(f'{type(predictor.model).__name__} computes its scores without a gradient')
+    if not maps:
+        raise InputError(f'{type(predictor.model.backbone).__name__} returns no maps')
     gradients = torch.autograd.grad(target, [known.output for known in maps], allow_unused=True)
     levels = _last_source([pair for pair in zip(maps, gradients, strict=True) if pair[1] is not None])
     if not levels:
@@ -139,5 +142,8 @@ def _cam(levels: list[tuple[Tensor, Tensor]], seen: View, keep_places: bool) -> 
     for features, gradient in levels:
         weights = gradient if keep_places else gradient.mean(dim=(1, 2), keepdim=True)  # (C, h, w), or (C, 1, 1)
         cam = (weights * features).sum(dim=0).relu()
-        total += F.interpolate(cam[None, None], size=padded, mode='bilinear')[0, 0]  # (h, w) -> (H, W)
+        stride = seen.stride((cam.shape[0], cam.shape[1]))
+        covered = [side * stride for side in cam.shape]
+        cam = F.interpolate(cam[None, None], size=covered, mode='bilinear')[0, 0, : padded[0], : padded[1]]
+        total[: cam.shape[0], : cam.shape[1]] += cam
     return total[:height, :width].cpu().numpy()

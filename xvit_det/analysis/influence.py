@@ -84,8 +84,8 @@ def receptive_fields(predictor: 'Predictor', image: Any, projections: int = 16) 
     for known in maps:
         row, column = seen.token_at(seen.middle, known.size)
         norms = jacobian_norms(known.map[0, :, row, column], inputs, dim=1, projections=projections)
-        step_y, step_x = (side / number for side, number in zip(inputs.shape[-2:], known.size, strict=True))
-        centre = ((column + 0.5) * step_x, (row + 0.5) * step_y)
+        stride = seen.stride(known.size)
+        centre = ((column + 0.5) * stride, (row + 0.5) * stride)
         gradient = norms[0, :height, :width].cpu().numpy()  # without the padding
-        fields.append(ReceptiveField(known.source, seen.stride(known.size), gradient, centre))
+        fields.append(ReceptiveField(known.source, stride, gradient, centre))
     return fields

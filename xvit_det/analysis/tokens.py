@@ -67,8 +67,8 @@ def mixer_weights(
 ) -> Tensor:
     """The weights with which a mixer sums the values of all tokens at one token, in each head.
 
-    Softmax attention's are positive and sum to one. XNorm's are ``q_i · k_j`` with a query of unit length, of either
-    sign, see :func:`xvit_det.mixers.xnorm.xnorm_weights`.
+    The weights of softmax attention are positive and sum to one. Those of XNorm attention are ``q_i · k_j`` with a
+    query of unit length and can be negative, see :func:`xvit_det.mixers.xnorm.xnorm_weights`.
 
     Args: as :func:`mixer_influence`.
 

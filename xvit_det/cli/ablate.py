@@ -61,7 +61,7 @@ def main(argv: Arguments = None) -> None:
     print(f'\n{title}')
     for grid in grids:
         _print(grid, [*columns.values()])
-    print(f'Figures: {json_file}\nPicture: {png_file}')
+    print(f'Metrics: {json_file}\nFigure: {png_file}')
 
 
 def _grids(record: dict[str, Any], columns: dict[str, str]) -> list['Grid']:

@@ -1,4 +1,4 @@
-"""``xvit-det look CHECKPOINT IMAGE``: pictures of what a trained model computes from an image."""
+"""``xvit-det look CHECKPOINT IMAGE``: figures of what a trained model computes from an image."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -65,17 +65,17 @@ def main(argv: Arguments = None) -> None:
     args = _parser().parse_args(argv)
     number = len(args.checkpoint)
     if number > 1 and not args.receptive_field:
-        raise InputError(f'{number} checkpoints side by side need --receptive-field; the other pictures are of one')
+        raise InputError(f'{number} checkpoints side by side need --receptive-field; the other figures are of one')
     check_writable(args.out)
     models = load_models(args)
     if args.receptive_field:
         _receptive_fields(models, args)
     else:
-        _pictures(models[0], args)
+        _figures(models[0], args)
 
 
-def _pictures(model: 'Predictor', args: Namespace) -> None:
-    """The three pictures of one model. Those that cannot be made are reported, and the exit status says so."""
+def _figures(model: 'Predictor', args: Namespace) -> None:
+    """The three figures of one model. Those that cannot be made are reported, and the exit status says so."""
     from xvit_det.analysis.features import feature_maps, view
     from xvit_det.analysis.grad_cam import gradcam
     from xvit_det.analysis.tokens import token_maps
@@ -88,17 +88,17 @@ def _pictures(model: 'Predictor', args: Namespace) -> None:
     print(f'{args.image}: {", ".join(found[:LISTED]) or "nothing found"}{", …" if len(found) > LISTED else ""}')
     point = args.point or _middle(prediction, args.detection) or seen.middle
     title = f'{_short(args.checkpoint[0])}, {Path(args.image).name}'
-    pictures: dict[str, Callable[[], tuple[Callable, tuple]]] = {
+    figures: dict[str, Callable[[], tuple[Callable, tuple]]] = {
         'features.png': lambda: (draw_features, (feature_maps(model, args.image),)),
         'tokens.png': lambda: (draw_tokens, (token_maps(model, args.image, point, args.block), point)),
         'gradcam.png': lambda: (draw_explanation, (gradcam(model, args.image, args.detection, score=args.score),)),
     }
     failed = False
-    for name, compute in pictures.items():
+    for name, compute in figures.items():
         try:
             draw, content = compute()
             draw(args.out / name, seen, *content, title)
-            print(f'Picture: {args.out / name}')
+            print(f'Figure: {args.out / name}')
         except InputError as error:
             failed = True
             print(f'error: no {name}: {error}', file=sys.stderr)
@@ -120,7 +120,7 @@ def _middle(prediction: 'Prediction', detection: int) -> tuple[float, float] | N
 
 
 def _receptive_fields(models: list['Predictor'], args: Namespace) -> None:
-    """One picture of all models, and the shares within some distances."""
+    """One figure of all models, and the shares within some distances."""
     from xvit_det.analysis.influence import DISTANCES, receptive_fields
     from xvit_det.visualization.looking import draw_receptive_fields
 
@@ -133,7 +133,7 @@ def _receptive_fields(models: list['Predictor'], args: Namespace) -> None:
             print(f'{name}: {field.source}, stride {field.stride}: {shares}')
     path = args.out / 'receptive_field.png'
     draw_receptive_fields(path, fields, f'what the middle of each map depends on, {Path(args.image).name}')
-    print(f'Picture: {path}')
+    print(f'Figure: {path}')
 
 
 if __name__ == '__main__':

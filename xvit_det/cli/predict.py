@@ -11,8 +11,8 @@ from xvit_det.errors import InputError
 def _parser() -> ArgumentParser:
     parser = make_parser(
         'predict',
-        'Predict images, a video or a camera with a trained detector, segmentor or classifier: write the images with\n'
-        'what was found drawn in, and predictions.json.',
+        'Run a trained detector, segmentor or classifier on images, a video or a camera. Writes the images with the\n'
+        'predictions drawn in, and predictions.json.',
     )
     parser.add_argument(
         'source',
@@ -21,7 +21,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument('--checkpoint', required=True, metavar='FILE', help='the trained weights, or their address')
     parser.add_argument(
-        '--model', metavar='CONFIG', help='shipped config by name, or a file (default: the one beside the checkpoint)'
+        '--config', '--model', help='shipped config by name, or a file (default: the one beside the checkpoint)'
     )
     parser.add_argument('--out', type=Path, default='predictions', metavar='DIR', help='(default: %(default)s)')
     parser.add_argument(
@@ -49,6 +49,8 @@ def main(argv: Arguments = None) -> None:
     """Run the command with the arguments ``argv``, by default those of the process."""
     args = _parser().parse_args(argv)
     check_positive(args, 'top-k', 'batch-size', 'max-pixels', 'tiles')
+    if args.tiles and args.batch_size > 1:
+        raise InputError('--tiles and --batch-size: tiles are predicted one by one')
     if args.overlap == 1:
         raise InputError('--overlap 1: tiles that overlap wholly never reach the end of the image')
     # After the arguments: help does not wait for torch.
@@ -58,6 +60,7 @@ def main(argv: Arguments = None) -> None:
     from xvit_det.inference import load
     from xvit_det.inference.results import import_supervision
     from xvit_det.inference.sources import Video, find_images
+    from xvit_det.inference.tiles import check_tiles
 
     import_supervision()
     if args.max_pixels:
@@ -65,7 +68,9 @@ def main(argv: Arguments = None) -> None:
     video = Video(args.source[0]) if len(args.source) == 1 and Video.is_one(args.source[0]) else None
     images = [] if video else find_images(args.source, leave_out=args.out)
     check_writable(args.out)
-    model = load(args.checkpoint, args.model, device=args.device, fuse=args.fuse, full_size=args.full_size)
+    model = load(args.checkpoint, args.config, device=args.device, fuse=args.fuse, full_size=args.full_size)
+    if args.tiles:
+        check_tiles(model, args.tiles, args.overlap)
     record = predict_video(model, video, args) if video else predict_images(model, images, args)
     record.print_summary(args.out)
     if record.problem:

@@ -117,17 +117,34 @@ def _predictions(
                 skip(error)
             advance()
     while batch := list(islice(queue, args.batch_size)):
-        prepared, kept = [], []
-        for image in batch:
-            try:
-                prepared.append(model.prepare(image))
-                kept.append(image)
-            except InputError as error:
-                skip(error)
-                advance()
-        for prediction in model.predict_prepared(prepared, kept, score=args.score, top_k=args.top_k) if kept else ():
+        predictions = _predict_batch(model, batch, args, skip)
+        for prediction in predictions:
             yield prediction
             advance()
+        for _ in batch[len(predictions) :]:
+            advance()
+
+
+def _predict_batch(
+    model: Predictor, batch: list[Any], args: Namespace, skip: Callable[[InputError], None]
+) -> list[Prediction]:
+    """Predict a batch without the images that cannot be read, or that the model cannot take."""
+    prepared, kept = [], []
+    for image in batch:
+        try:
+            prepared.append(model.prepare(image))
+            kept.append(image)
+        except InputError as error:
+            skip(error)
+    if not kept:
+        return []
+    try:
+        return model.predict_prepared(prepared, kept, score=args.score, top_k=args.top_k)
+    except InputError as error:
+        if len(kept) > 1:  # which one was it?
+            return [prediction for image in kept for prediction in _predict_batch(model, [image], args, skip)]
+        skip(InputError(f'{kept[0]}: {error}') if isinstance(kept[0], Path) else error)
+        return []
 
 
 class Record:

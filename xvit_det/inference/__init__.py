@@ -1,4 +1,4 @@
-"""Trained models at work: load one, give it images, take, draw or save what it finds."""
+"""Load a trained model, predict images, and draw or save the predictions."""
 
 from xvit_det.errors import INSTALL_OPENMMLAB
 

@@ -17,8 +17,9 @@ from xvit_det.errors import InputError
 def read_image(image: Any) -> np.ndarray:
     """An image as (H, W, 3) in BGR and uint8.
 
-    Files and Pillow's images are turned as their EXIF orientation says, like mmcv's ``LoadImageFromFile`` does. Grey
-    images become colour, transparency is dropped, and of 16 bits the upper 8 remain.
+    Pillow's images, and JPEG, PNG and TIFF files, are turned as their EXIF orientation says, like mmcv's
+    ``LoadImageFromFile`` does; of other files, such as WebP, OpenCV ignores it. Grey images become colour, transparency
+    is dropped, and of 16 bits the upper 8 remain.
 
     Args:
         image: A file; an array (H, W), (H, W, 3) or (H, W, 4) in the order of OpenCV, BGR, in uint8 or uint16; an image
@@ -85,13 +86,12 @@ def _from_array(pixels: np.ndarray) -> np.ndarray:
 
 def _from_pillow(image: Image.Image) -> np.ndarray:
     image = ImageOps.exif_transpose(image)
-    if image.mode == 'F':
-        raise InputError("an image of Pillow's mode F has no known range; convert it to mode L or RGB first")
-    if image.mode.startswith('I'):  # 16 bits, which Pillow would clip instead of scale
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise InputError(f"an image of Pillow's mode {image.mode} has values up to 65535, not {values.max()}")
-        return _from_array(values.astype(np.uint16))
+    if image.mode in ('F', 'I'):
+        raise InputError(
+            f"an image of Pillow's mode {image.mode} has no known range; convert it to mode L, RGB or I;16 first"
+        )
+    if image.mode.startswith('I;16'):  # which Pillow would clip instead of scale
+        return _from_array(np.asarray(image).astype(np.uint16))
     return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
 
 

@@ -89,7 +89,7 @@ def _config_beside(checkpoint: str) -> Path:
     found = sorted(folder.glob('*.py'))
     if len(found) != 1:
         what = f'{len(found)} configs ({", ".join(path.name for path in found)})' if found else 'no config'
-        raise InputError(f'there is {what} beside checkpoint {checkpoint}: name one with --model, in Python as config')
+        raise InputError(f'there is {what} beside checkpoint {checkpoint}: name one with --config')
     return found[0]
 
 

@@ -71,8 +71,7 @@ class Predictor:
                 see :func:`xvit_det.inference.images.read_image`; or a list of them.
             score: Objects below it are left out.
             top_k: How many classes a classifier names.
-            batch_size: Images that the model gets at once. Those of other sizes are padded, which may change scores a
-                little.
+            batch_size: Images that the model gets at once, where they have the same size.
 
         Returns:
             A :class:`Prediction`, or a list of them.
@@ -130,8 +129,16 @@ class Predictor:
     def predict_prepared(
         self, prepared: list[dict[str, Any]], images: Sequence[Any], *, score: float = 0.3, top_k: int = 5
     ) -> list[Prediction]:
-        """:meth:`predict` of images that :meth:`prepare` has prepared, as one batch."""
-        samples = self.model.test_step(pseudo_collate(prepared))
+        """:meth:`predict` of images that :meth:`prepare` has prepared, in one batch for each size."""
+        self.model.eval()  # somebody may have trained it in between
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for i, data in enumerate(prepared):
+            by_size.setdefault(tuple(data['inputs'].shape), []).append(i)
+        samples: list[Any] = [None] * len(prepared)
+        for numbers in by_size.values():  # together they would be padded, which changes what is found
+            found = self.model.test_step(pseudo_collate([prepared[i] for i in numbers]))
+            for i, sample in zip(numbers, found, strict=True):
+                samples[i] = sample
         return [self._convert(*pair, score=score, top_k=top_k) for pair in zip(samples, images, strict=True)]
 
     def _convert(self, sample: Any, image: Any, score: float, top_k: int) -> Prediction:
@@ -154,4 +161,4 @@ class Predictor:
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()

@@ -100,17 +100,19 @@ class Prediction:
             detector's ``score`` and, where there are masks, ``segmentation`` as RLE.
 
         Raises:
-            InputError: It is a classifier's.
+            InputError: It is a classifier's, or there are not as many ``category_ids`` as classes.
         """
         if self.boxes is None and self.label_map is None:
             raise InputError('a classifier finds no objects that COCO has a format for; take labels and scores')
-        ids = category_ids or range(1, len(self.classes) + 1)
+        ids = range(1, len(self.classes) + 1) if category_ids is None else list(category_ids)
+        if len(ids) != len(self.classes):
+            raise InputError(f'category_ids has {len(ids)} numbers for {len(self.classes)} classes')
         boxes, masks = self.regions()
         rows = []
         for i, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
             box = [x1, y1, x2 - x1, y2 - y1]
             area = box[2] * box[3] if masks is None else int(masks[i].sum())
-            row = dict(image_id=image_id, category_id=ids[self.labels[i]], bbox=box, area=area)
+            row = dict(image_id=image_id, category_id=int(ids[self.labels[i]]), bbox=box, area=area)
             if self.label_map is None:
                 row['score'] = float(self.scores[i])
             if masks is not None:

@@ -24,28 +24,33 @@ def find_images(sources: Sequence[str], leave_out: Path | None = None) -> list[P
     Raises:
         InputError: One does not exist, holds no images, is of another kind, or cannot be read.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # where a path leads, and how it was given first
     for source in sources:
         if os.path.isdir(source):
             paths = [path for path in _walk(source) if path.suffix.lower() in EXTENSIONS]
+            if not paths:
+                raise InputError(f'{source} and the folders in it hold no images ({", ".join(EXTENSIONS)})')
             if leave_out is not None:
                 paths = [path for path in paths if not path.resolve().is_relative_to(leave_out.resolve())]
             if not paths:
-                raise InputError(f'{source} and the folders in it hold no images ({", ".join(EXTENSIONS)})')
+                raise InputError(f'all images of {source} are in the folder for results, {leave_out}; choose another')
         elif os.path.exists(source):
             paths = [Path(source)]
         else:
             paths = [Path(path) for path in sorted(glob.glob(source, recursive=True)) if os.path.isfile(path)]
             if not paths:
-                raise InputError(f'{source!r} is no file, folder, pattern that fits any file, or number of a camera')
+                raise InputError(
+                    f'{source!r} is not a file, a folder, a pattern that matches files or the number of a camera'
+                )
         for path in paths:
             if path.suffix.lower() not in EXTENSIONS:
                 raise InputError(
                     f'{path} ends neither as images do ({", ".join(EXTENSIONS)}) nor as videos ({", ".join(VIDEOS)}); '
                     'a video is given alone'
                 )
-        found.update(dict.fromkeys(paths))
-    return list(found)
+        for path in paths:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
 
 
 def _walk(folder: str) -> list[Path]:

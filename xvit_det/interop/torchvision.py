@@ -3,7 +3,8 @@
 They are objects of torchvision's classes. They take images as a list of (3, H, W) in [0, 1] and targets as torchvision
 describes them, and count the background as class 0. torchvision normalises the images, resizes them to ``min_size`` and
 ``max_size``, and pads a batch with zeros to its largest image, rounded up to a multiple of 32. An X-ViT that is built
-by name masks this padding, so that an image's maps do not depend on its batch; other backbones see it, as ResNets do.
+by name masks this padding, so that the backbone's maps of an image do not depend on its batch. torchvision's feature
+pyramid network and heads see the padding, and so do other backbones.
 It finds the padding by its zeros: with ``image_mean=(0, 0, 0)`` black rows would count as padding, so build an X-ViT
 without ``mask_padding`` then.
 """
@@ -159,6 +160,10 @@ def _build(
     two_stage = issubclass(cls, FasterRCNN)
     if not (num_classes is None and two_stage) and (not isinstance(num_classes, int) or num_classes < 2):
         raise InputError(f'num_classes={num_classes!r} is not at least 2: torchvision counts the background as a class')
+    if num_classes is None and kwargs.get('box_predictor') is None:
+        raise InputError('num_classes=None needs a box_predictor of your own')
+    if 'weights' in kwargs:
+        raise InputError('there are no published weights; weights_backbone takes a checkpoint file for the backbone')
     body = _build_body(backbone, RCNN_STRIDES if two_stage else ONE_STAGE_STRIDES)
     if weights is not None:
         load_pretrained(body, weights)
@@ -168,6 +173,7 @@ def _build(
                 f'trainable_backbone_layers={trainable_layers!r} is not a number of blocks from 0 to '
                 f'{body.num_blocks}, or {body.num_blocks + 1} for the stem, too'
             )
+        body.requires_grad_(True)  # it may come with more frozen than that
         body.frozen_stages = body.num_blocks - trainable_layers
         body.train()
     extra_blocks = LastLevelMaxPool() if two_stage else LastLevelP6P7(out_channels, out_channels)

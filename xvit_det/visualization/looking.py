@@ -130,8 +130,8 @@ def _save(path: str | Path, rows: list[list[Panel]], size: tuple[int, int], titl
 
 
 def _map(axes: Axes, seen: View, values: np.ndarray, title: str, **settings: Any) -> Any:
-    """Draw a map that covers the padded input; the padding is cut off."""
-    height, width = seen.padded_size
+    """Draw a map; what it covers beyond the image is cut off."""
+    height, width = seen.covered_size(values.shape[:2])
     picture = axes.imshow(values, extent=(0, width, height, 0), interpolation='nearest', **settings)
     _frame(axes, seen.size, title)
     return picture
@@ -183,7 +183,8 @@ def _tokens(axes: Axes, seen: View, known: TokenMap, is_signed: bool) -> None:
     low, colours = (-limit, 'RdBu_r') if is_signed else (0, 'viridis')
     _colour_bar(axes, _map(axes, seen, known.values, title, vmin=low, vmax=limit, cmap=colours))
     if known.at_point is not None:
-        steps = [side / number for side, number in zip(seen.padded_size, known.values.shape, strict=True)]
+        size = known.values.shape
+        steps = [side / number for side, number in zip(seen.covered_size(size), size, strict=True)]
         _marks(axes, None, ((known.at_point[1] + 0.5) * steps[1], (known.at_point[0] + 0.5) * steps[0]))
 
 

@@ -150,7 +150,9 @@ def test_interrupted_demo_says_so_in_a_sentence(tiny, tmp_path, processes):
     command = [sys.executable, '-u', '-m', 'xvit_det', 'demo', '--processes', processes, '--images', '12']
     command += ['--work-dir', str(tmp_path), '--data-dir', str(tiny[1] / 'scenes'), '--epochs', '500']
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with subprocess.Popen(command, cwd=REPO, start_new_session=True, **pipes) as run:
+    # A suite that was started in the background of a script has Ctrl-C ignored, and its children inherit that.
+    listening = dict(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    with subprocess.Popen(command, cwd=REPO, start_new_session=True, **pipes, **listening) as run:
         lines = []
         for line in run.stdout:
             lines.append(line)

@@ -138,6 +138,18 @@ def share(text: str) -> float:
     return value
 
 
+def add_model_arguments(parser: ArgumentParser) -> None:
+    """What :func:`load_models` needs beside the checkpoints."""
+    parser.add_argument(
+        '--config',
+        '--model',
+        action='append',
+        default=[],
+        help='shipped config by name, or a file; once for all checkpoints or for each (default: the one beside it)',
+    )
+    parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
+
+
 def load_models(args: Namespace) -> list['Predictor']:
     """The models of ``args.checkpoint``, with ``args.config``: none, one for all, or one for each.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xvit_det.cli.common import Arguments, check_writable, command, load_models, make_parser, share
+from xvit_det.cli.common import Arguments, add_model_arguments, check_writable, command, load_models, make_parser, share
 from xvit_det.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,13 +24,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument('checkpoint', nargs='+', help='the trained weights, or their address')
     parser.add_argument('image', help='an image file')
-    parser.add_argument(
-        '--config',
-        '--model',
-        action='append',
-        default=[],
-        help='shipped config by name, or a file; once for all checkpoints or for each (default: the one beside it)',
-    )
+    add_model_arguments(parser)
     parser.add_argument('--out', type=Path, default='look', metavar='DIR', help='(default: %(default)s)')
     parser.add_argument(
         '--point',
@@ -50,7 +44,6 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         '--score', type=share, default=0.3, help='leave out objects with a lower score (default: %(default)s)'
     )
-    parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
     parser.add_argument(
         '--receptive-field',
         action='store_true',

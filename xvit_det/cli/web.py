@@ -10,7 +10,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
-from xvit_det.cli.common import Arguments, check_positive, command, load_models, make_parser
+from xvit_det.cli.common import Arguments, add_model_arguments, check_positive, command, load_models, make_parser
 from xvit_det.errors import InputError
 
 
@@ -26,13 +26,7 @@ def _parser() -> ArgumentParser:
         default=['work_dirs/demo/checkpoint.pth'],
         help='the trained weights, or their address, of one or two models (default: those of the demo)',
     )
-    parser.add_argument(
-        '--config',
-        '--model',
-        action='append',
-        default=[],
-        help='shipped config by name, or a file; once for all checkpoints or for each (default: the one beside it)',
-    )
+    add_model_arguments(parser)
     parser.add_argument(
         '--examples', metavar='DIR', help="images offered on the page (default: the config's test images, if there)"
     )
@@ -40,7 +34,6 @@ def _parser() -> ArgumentParser:
         '--host', default='127.0.0.1', metavar='ADDRESS', help='address to listen at (default: %(default)s)'
     )
     parser.add_argument('--port', type=int, default=7860, metavar='N', help='0: any free one (default: %(default)s)')
-    parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
     parser.add_argument(
         '--max-size-mb', type=int, default=20, metavar='N', help='of an uploaded file (default: %(default)s)'
     )

@@ -195,7 +195,7 @@ def build_page(
         models: One or two.
         examples: From :func:`find_examples`.
         folder: For the files that the page offers.
-        max_megapixels: The most that Pillow was told to read, for the message about larger images.
+        max_megapixels: The largest size that an uploaded image may have, for the error message.
     """
     # Files that are a day old are removed, looked for every hour.
     with gr.Blocks(title='xvit-det', analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:

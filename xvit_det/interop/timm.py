@@ -246,49 +246,16 @@ def _create(variant: str, pretrained: bool, options: dict[str, Any]) -> XViT:
     return build_model_with_cfg(model, variant, pretrained, feature_cfg=features, **dict(arch=arch) | options)
 
 
-@register_model
-def xvit_tiny(pretrained: bool = False, **options: Any) -> XViT:
-    """X-ViT-T (arXiv 2109.14382)."""
-    return _create('xvit_tiny', pretrained, options)
+def _register(variant: str) -> None:
+    """Register a variant under its name, as a function of this module that builds it."""
+
+    def build(pretrained: bool = False, **options: Any) -> XViT:
+        return _create(variant, pretrained, options)
+
+    build.__name__ = build.__qualname__ = variant
+    build.__doc__ = f'{variant}, see arXiv 2109.14382.'
+    globals()[variant] = register_model(build)
 
 
-@register_model
-def xvit_small(pretrained: bool = False, **options: Any) -> XViT:
-    """X-ViT-S (arXiv 2109.14382)."""
-    return _create('xvit_small', pretrained, options)
-
-
-@register_model
-def xvit_medium(pretrained: bool = False, **options: Any) -> XViT:
-    """X-ViT-M (arXiv 2109.14382)."""
-    return _create('xvit_medium', pretrained, options)
-
-
-@register_model
-def xvit_base(pretrained: bool = False, **options: Any) -> XViT:
-    """X-ViT-B (arXiv 2109.14382)."""
-    return _create('xvit_base', pretrained, options)
-
-
-@register_model
-def xvit_tiny_pyramid(pretrained: bool = False, **options: Any) -> XViT:
-    """X-ViT-T with maps at strides 4 to 32."""
-    return _create('xvit_tiny_pyramid', pretrained, options)
-
-
-@register_model
-def xvit_small_pyramid(pretrained: bool = False, **options: Any) -> XViT:
-    """X-ViT-S with maps at strides 4 to 32."""
-    return _create('xvit_small_pyramid', pretrained, options)
-
-
-@register_model
-def xvit_medium_pyramid(pretrained: bool = False, **options: Any) -> XViT:
-    """X-ViT-M with maps at strides 4 to 32."""
-    return _create('xvit_medium_pyramid', pretrained, options)
-
-
-@register_model
-def xvit_base_pyramid(pretrained: bool = False, **options: Any) -> XViT:
-    """X-ViT-B with maps at strides 4 to 32."""
-    return _create('xvit_base_pyramid', pretrained, options)
+for _variant in default_cfgs:
+    _register(_variant)

@@ -247,3 +247,11 @@ NECK = dict(in_channels=[32] * 4)
 def test_wrong_input(call, message, detector, scene):
     with pytest.raises(InputError, match=message):
         call(detector, scene)
+
+
+def test_a_model_in_training_mode_is_looked_at_as_it_predicts(detector, scene):
+    before = feature_maps(detector, scene)
+    detector.model.train()
+    for known, again in zip(before, feature_maps(detector, scene), strict=True):
+        assert torch.equal(known.map, again.map)
+    assert not detector.model.training

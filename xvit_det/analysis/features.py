@@ -87,7 +87,7 @@ class FeatureMap(NamedTuple):
 
 
 def view(predictor: 'Predictor', image: Any) -> View:
-    """Prepare an image.
+    """Prepare an image, and put the model into evaluation mode, in case somebody has trained it in between.
 
     Args:
         predictor: From :func:`xvit_det.load`.
@@ -96,6 +96,7 @@ def view(predictor: 'Predictor', image: Any) -> View:
     Raises:
         InputError: It cannot be read or prepared.
     """
+    predictor.model.eval()
     prepared = predictor.prepare(image)
     pixels, sample = prepared['inputs'], prepared['data_samples']
     seen, given = tuple(pixels.shape[-2:]), tuple(sample.ori_shape)

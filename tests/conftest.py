@@ -2,16 +2,21 @@
 
 import functools
 import os
+import subprocess
 import sys
+import venv
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import mmengine.config.utils
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
 from PIL import Image
 
+import xvit_det
 from xvit_det.hub import find_config
 
 REPO = Path(__file__).resolve().parents[1]
@@ -101,3 +106,74 @@ def modern_config(tmp_path: Path) -> Callable[[str], str]:
         return str(path)
 
     return write
+
+
+def installed_files(names: tuple[str, ...]) -> dict[str, Path]:
+    """What these distributions and all that they require have put into ``site-packages``: name to path."""
+    queue, seen, found = [Requirement(name) for name in names], set(), {}
+    while queue:
+        requirement = queue.pop()
+        if (requirement.name, frozenset(requirement.extras)) in seen:
+            continue
+        seen.add((requirement.name, frozenset(requirement.extras)))
+        try:
+            package = distribution(requirement.name)
+        except PackageNotFoundError:  # a requirement that this environment does without
+            continue
+        found |= {file.parts[0]: Path(package.locate_file(file.parts[0])) for file in package.files or ()}
+        for needed in map(Requirement, package.requires or ()):
+            extras = ('', *requirement.extras)
+            if needed.marker is None or any(needed.marker.evaluate(dict(extra=extra)) for extra in extras):
+                queue.append(needed)
+    return {name: path for name, path in found.items() if name not in ('..', '__pycache__')}
+
+
+Run = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture(scope='session')
+def make_environment(tmp_path_factory) -> Callable[..., Run]:
+    """``make_environment(*names)``: a real environment with these distributions and what they require, which are links
+    to those of this one, and, unless told otherwise, with this package.
+
+    It is given as a function that runs its Python: ``run(*arguments)``.
+    """
+
+    def make(*names: str, package: bool = True) -> Run:
+        folder = tmp_path_factory.mktemp('environment')
+        venv.create(folder, symlinks=True)
+        (packages,) = folder.glob('lib/python*/site-packages')
+        ours = {'xvit_det': REPO / 'xvit_det'} if package else {}
+        for name, path in (installed_files(names) | ours).items():
+            (packages / name).symlink_to(path)
+
+        def run(*arguments: str | Path) -> subprocess.CompletedProcess:
+            command = [folder / 'bin' / 'python', '-I', *arguments]  # -I: nothing but the environment is on the path
+            environment = os.environ | dict(OMP_NUM_THREADS='1')
+            return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+
+        return run
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def alone(make_environment) -> Run:
+    """Runs Python in an environment that has what this package requires, and nothing else."""
+    return make_environment('torch', 'safetensors')
+
+
+@pytest.fixture(scope='session')
+def save_model(tmp_path_factory) -> Callable[..., Path]:
+    """``save_model(name, meta, **overrides)``: a checkpoint of a shipped config with untrained weights, beside it the
+    config."""
+
+    def save(name: str, meta: dict | None = None, **overrides: object) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        torch.manual_seed(0)
+        model = xvit_det.create_model(name, **overrides)
+        model.cfg.dump(folder / find_config(name).name)
+        torch.save(dict(state_dict=model.state_dict(), meta=meta or {}), folder / 'checkpoint.pth')
+        return folder / 'checkpoint.pth'
+
+    return save

@@ -62,6 +62,7 @@ KINDS = {
     'ablate': r'xvit-det ablate',
     'look': r'xvit-det look',
     'predict': r'xvit-det predict \D',
+    'export': r'xvit-det export|python \S+/infer\.py',
     'web': r'xvit-det web',
     'record': r'python tools/benchmark\.py (table|plot) speed\.json',
     # These take minutes. Their options are checked; what they do is tested in tests/test_benchmark/ and beside it.
@@ -387,7 +388,12 @@ def photos(clone) -> None:
     writer.release()
 
 
-def test_predicting(photos, capsys):
+def test_exporting_and_predicting(photos, capsys, clone):
+    export, infer = commands('export')
+    call(export)
+    assert ' 0 missing' in capsys.readouterr().out
+    assert 'boxes' in succeed(shell(infer, clone))
+    assert Path('one.png').is_file()
     for command in commands('predict'):
         call(command)
         assert 'predictions.json' in capsys.readouterr().out

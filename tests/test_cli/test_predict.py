@@ -274,7 +274,7 @@ def test_sizes_are_refused(refused, photos, trained):
     assert '--tiles must be at least 1, not 0' in refused('photos', *checkpoint, '--tiles', '0')
     assert '--overlap 1: tiles that overlap wholly' in refused('photos', *checkpoint, '--overlap', '1')
     assert '--tiles and --batch-size: tiles are' in refused('photos', '--tiles', '100', '--batch-size', '2')
-    assert 'tiles are for detectors, not for ImageClassifier' in refused('photos', '--tiles', '100')
+    assert 'tiles are for detectors, not for classification' in refused('photos', '--tiles', '100')
     assert 'not allowed with argument' in refused('photos', *checkpoint, '--tiles', '100', '--full-size')
 
 

@@ -268,7 +268,7 @@ class XViT(Backbone):
 
     def _class_attention(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Tokens (B, N, d) -> the class token (B, 1, d) and the tokens that the class blocks leave."""
-        cls_token = self.cls_token.expand(len(x), -1, -1)
+        cls_token = self.cls_token.expand(x.shape[0], -1, -1)
         for block in self.class_blocks:
             cls_token, x = block(cls_token, x, valid)
         return cls_token, x

@@ -20,6 +20,7 @@ COMMANDS = {
         'work_dirs/demo/checkpoint.pth photo.jpg',
     ),
     'web': ('try one trained model, or two side by side, on a page in the browser', 'work_dirs/demo/checkpoint.pth'),
+    'export': ('write a trained model as one file for other runtimes', 'work_dirs/demo/checkpoint.pth'),
     'convert': ("make other projects' weights a file for a config", 'maskrcnn_xcit_small_12_p16.pth'),
     'ablate': ('find out what each block of a trained model is worth', 'mask_rcnn_xvit_s_3x epoch_36.pth --images 500'),
     'linearize': (

@@ -1,11 +1,15 @@
 """``xvit-det predict SOURCE --checkpoint FILE``: draw and list what a trained model finds in images or a video."""
 
 import sys
-from argparse import ArgumentParser, BooleanOptionalAction
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xvit_det.cli.common import Arguments, check_positive, check_writable, command, make_parser, share
 from xvit_det.errors import InputError
+
+if TYPE_CHECKING:
+    from xvit_det.inference.exported import ExportedPredictor
 
 
 def _parser() -> ArgumentParser:
@@ -19,7 +23,12 @@ def _parser() -> ArgumentParser:
         nargs='+',
         help="images, folders (with those inside), patterns such as 'photos/*.jpg'; or one video; or a camera's number",
     )
-    parser.add_argument('--checkpoint', required=True, metavar='FILE', help='the trained weights, or their address')
+    parser.add_argument(
+        '--checkpoint',
+        required=True,
+        metavar='FILE',
+        help='the trained weights or their address, or a file of xvit-det export',
+    )
     parser.add_argument(
         '--config', '--model', help='shipped config by name, or a file (default: the one beside the checkpoint)'
     )
@@ -58,6 +67,7 @@ def main(argv: Arguments = None) -> None:
 
     from xvit_det.cli.predict_run import predict_images, predict_video
     from xvit_det.inference import load
+    from xvit_det.inference.exported import is_exported
     from xvit_det.inference.results import import_supervision
     from xvit_det.inference.sources import Video, find_images
     from xvit_det.inference.tiles import check_tiles
@@ -68,7 +78,11 @@ def main(argv: Arguments = None) -> None:
     video = Video(args.source[0]) if len(args.source) == 1 and Video.is_one(args.source[0]) else None
     images = [] if video else find_images(args.source, leave_out=args.out)
     check_writable(args.out)
-    model = load(args.checkpoint, args.config, device=args.device, fuse=args.fuse, full_size=args.full_size)
+    model = (
+        _load_exported(args)
+        if is_exported(args.checkpoint)
+        else load(args.checkpoint, args.config, device=args.device, fuse=args.fuse, full_size=args.full_size)
+    )
     if args.tiles:
         check_tiles(model, args.tiles, args.overlap)
     record = predict_video(model, video, args) if video else predict_images(model, images, args)
@@ -80,3 +94,15 @@ def main(argv: Arguments = None) -> None:
 
 if __name__ == '__main__':
     main()
+
+
+def _load_exported(args: Namespace) -> 'ExportedPredictor':
+    """A model that `xvit-det export` wrote; what was decided then cannot be chosen now."""
+    from xvit_det.inference.exported import ExportedPredictor
+
+    decided = {'--config': args.config, '--fuse': args.fuse, '--full-size': args.full_size}
+    if given := [name for name, value in decided.items() if value]:
+        raise InputError(f'{" and ".join(given)}: {args.checkpoint} is an exported model, give that to xvit-det export')
+    if args.device not in (None, 'cpu'):
+        raise InputError(f'--device {args.device}: exported models run on the CPU here')
+    return ExportedPredictor(args.checkpoint)

@@ -17,6 +17,8 @@ from xvit_det.errors import InputError
 from xvit_det.inference.images import check_file, read_image
 from xvit_det.inference.results import Prediction
 
+TASKS = {'mmseg': 'segmentation', 'mmpretrain': 'classification'}  # of OpenMMLab's packages; others detect
+
 
 class Predictor:
     """Images in, predictions out, as ``xvit-det test`` computes them.
@@ -39,11 +41,17 @@ class Predictor:
         pipeline = inference_pipeline(cfg)
         if full_size:
             pipeline = without_resizing(pipeline)
+        self.pipeline = pipeline
         steps = [TRANSFORMS.build({**step, '_scope_': scope}) for step in pipeline]
         names = [type(step).__name__ for step in steps]
         first = next((i for i, name in enumerate(names) if name.startswith('LoadImage')), None)
         self._load = None if first is None else steps[first]
         self._prepare = Compose(steps if first is None else steps[first + 1 :])
+
+    @property
+    def task(self) -> str:
+        """``'detection'``, ``'segmentation'`` or ``'classification'``."""
+        return TASKS.get(self.cfg.get('default_scope'), 'detection')
 
     @property
     def device(self) -> torch.device:
@@ -153,10 +161,7 @@ class Predictor:
             best = sample.pred_score.topk(min(top_k, len(sample.pred_score)))
             return Prediction(_array(best.indices), _array(best.values), **common)
         if 'pred_sem_seg' in sample:
-            label_map = _array(sample.pred_sem_seg.data[0])  # (1, H, W) -> (H, W)
-            labels, counts = np.unique(label_map, return_counts=True)
-            order = (-counts).argsort(kind='stable')
-            return Prediction(labels[order], counts[order] / label_map.size, label_map=label_map, **common)
+            return Prediction.of_label_map(_array(sample.pred_sem_seg.data[0]), **common)  # (1, H, W) -> (H, W)
         raise InputError(f'{type(self.model).__name__} predicts neither boxes nor classes nor label maps')
 
 

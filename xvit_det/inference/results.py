@@ -40,6 +40,18 @@ class Prediction:
     tracks: np.ndarray | None = None
     image: Any = field(default=None)
 
+    @classmethod
+    def of_label_map(cls, label_map: np.ndarray, **common: Any) -> 'Prediction':
+        """What a segmentor finds: the classes in a label map (H, W), the one that covers the most first.
+
+        Args:
+            label_map: (H, W).
+            common: ``classes``, ``size`` and ``image``.
+        """
+        labels, counts = np.unique(label_map, return_counts=True)
+        order = (-counts).argsort(kind='stable')
+        return cls(labels[order], counts[order] / label_map.size, label_map=label_map, **common)
+
     def __len__(self) -> int:
         return len(self.labels)
 

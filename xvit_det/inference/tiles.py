@@ -14,8 +14,8 @@ SAME = 0.5  # IoU, within what two tiles share, from which on two boxes are of t
 
 def check_tiles(model: Predictor, tile: int, overlap: float) -> None:
     """Raise an ``InputError`` unless the model is a detector, and the tiles have a size and an overlap."""
-    if model.cfg.get('default_scope') in ('mmseg', 'mmpretrain'):
-        raise InputError(f'tiles are for detectors, not for {type(model.model).__name__}: boxes are what is merged')
+    if model.task != 'detection':
+        raise InputError(f'tiles are for detectors, not for {model.task}: boxes are what is merged')
     if not isinstance(tile, int) or tile < 1 or not 0 <= overlap < 1:
         raise InputError(
             f'a tile has a whole number of pixels and an overlap from 0 to below 1, not {tile} and {overlap}'

@@ -32,5 +32,5 @@ class Embedding(nn.Module):
         h, w = features.shape[-2:]
         x = map_to_tokens(features)  # (B, C, h, w) -> (B, N, C)
         if self.cls_token is not None:
-            x = torch.cat((self.cls_token.to(x.dtype).expand(len(x), -1, -1), x), dim=1)
+            x = torch.cat((self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1), x), dim=1)
         return (x if self.pos_embed is None else x + self.pos_embed((h, w))), (h, w)

@@ -1,10 +1,14 @@
 """From a backbone's maps to the strides that a detector's neck expects, as in XCiT's detection models."""
 
 from collections.abc import Sequence
+from typing import cast
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
+from xvit_det.kernels import is_exporting
 from xvit_det.layers.gelu import InplaceGELU
 from xvit_det.layers.norm import build_norm, fold_norm
 from xvit_det.layers.padding import ImageExtents
@@ -99,6 +103,15 @@ def _pool_inside(pool: nn.MaxPool2d, x: Tensor, extents: ImageExtents | None, st
         )
     mask = None if extents is None else extents.mask(x.shape[-2:], stride)
     if mask is None:
+        return _pool(pool, x)
+    lowest = torch.finfo(x.dtype).min  # not -inf, of which onnxruntime's pooling makes this number
+    x = _pool(pool, x.masked_fill(~mask, lowest))
+    return x.masked_fill(x == lowest, 0)
+
+
+def _pool(pool: nn.MaxPool2d, x: Tensor) -> Tensor:
+    """``pool(x)``, in export as a graph for odd and even sides alike."""
+    if not (pool.ceil_mode and is_exporting()):
         return pool(x)
-    x = pool(x.masked_fill(~mask, float('-inf')))
-    return x.masked_fill(x.isneginf(), 0)
+    side = cast(int, pool.kernel_size)
+    return F.max_pool2d(F.pad(x, (0, side - 1, 0, side - 1), value=torch.finfo(x.dtype).min), side)

@@ -85,9 +85,9 @@ def unit_kv(k: Tensor, v: Tensor, kv_axis: int, valid: Tensor | None) -> Tensor:
     """``kᵀ v``, normalised, see :func:`xnorm_attention`: 2 x (B, H, N, c) -> (B, H, c, c)."""
     if valid is not None:
         k = k * valid.to(k.dtype)[:, None, :, None]
-    if k.dtype == torch.float16:
+    if k.dtype == torch.float16 or kernels.is_exporting():
         # A factor that the normalisation cancels: the sum over N tokens grows at least as sqrt(N) and would overflow
-        # float16 on large images.
+        # float16 on large images. An exported model may be converted to float16 later.
         k = k * k.shape[-2] ** -0.5
     return unit_vectors(k.transpose(-2, -1) @ v, dim=kv_axis)  # (B, H, c, N) @ (B, H, N, c)
 

@@ -1,0 +1,181 @@
+"""What ``xvit-det export`` does after the export: compare predictions and time, and print both."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.table import Table
+
+from xvit_det.config.data_paths import dataset_configs, resolve
+from xvit_det.datasets.shapes import ShapesSpec
+from xvit_det.errors import InputError
+from xvit_det.inference import Prediction, Predictor, load
+from xvit_det.inference.exported import ExportedPredictor
+from xvit_det.inference.sources import find_images
+from xvit_det.screen import screen
+
+PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('onnx', 'onnxscript', 'openvino'), 'torch': ()}
+BOX_PIXELS, SCORE, MASK_IOU, LABEL_SHARE = 0.1, 1e-3, 0.99, 0.999
+ROUNDS = 3
+
+
+def check_packages(name: str) -> None:
+    """Raise an ``InputError`` unless what a format needs is installed."""
+    lacking = [package for package in PACKAGES[name] if find_spec(package) is None]
+    if lacking:
+        raise InputError(f"--format {name} needs {', '.join(lacking)}: pip install 'xvit_det[export]'")
+
+
+def choose_images(model: Predictor, paths: Sequence[str] | None, splits: Sequence[str], count: int) -> list[Any]:
+    """Images of the model's kind: those given, else of the config's data where it is, else drawn scenes."""
+    if paths:
+        return list(find_images(paths))[:count]
+    for dataset in (d for split in splits for d in dataset_configs(model.cfg, split)):
+        prefix = dataset.get('data_prefix')
+        folder = (prefix.get('img') or prefix.get('img_path')) if isinstance(prefix, dict) else prefix
+        if folder is not None and Path(resolve(dataset, folder)).is_dir():
+            try:
+                return list(find_images([resolve(dataset, folder)]))[:count]
+            except InputError:  # a folder without images
+                continue
+    spec = ShapesSpec()
+    return [
+        Image.fromarray(spec.draw('train' if 'train' in splits else 'val', number).image)
+        for number in range(1, count + 1)
+    ]
+
+
+def shrink(path: Path, dtype: str, images: Sequence[Any]) -> None:
+    """Rewrite an exported ONNX file in fp16, or in INT8 with ranges measured on images."""
+    from xvit_det.deploy.smaller import to_half, to_int8
+
+    if dtype == 'fp16':
+        return to_half(path, path)
+    model = ExportedPredictor(path)
+    return to_int8(path, path, [model.inputs(image) for image in images])
+
+
+@dataclass
+class Differences:
+    """How far predictions are from those of the checkpoint.
+
+    Attributes:
+        objects: Number of objects, regions or classes that were compared.
+        missing: Of these, how many the other has not.
+        box: Largest difference of a corner, in pixels.
+        score: Of a score.
+        mask: Smallest IoU of two masks; of label maps, the smallest share of equal pixels.
+    """
+
+    objects: int = 0
+    missing: int = 0
+    box: float = 0.0
+    score: float = 0.0
+    mask: float = 1.0
+    mask_goal: float = MASK_IOU
+
+    @property
+    def problem(self) -> str:
+        """Why the two are not the same, or nothing."""
+        if not self.objects:
+            return 'the checkpoint finds nothing in these images, so nothing was compared: give others with --images'
+        if self.missing:
+            return f'{self.missing} of {self.objects} predictions of the checkpoint are missing in the exported model'
+        if self.box > BOX_PIXELS or self.score > SCORE or self.mask < self.mask_goal:
+            return (
+                f'the exported model differs from the checkpoint: by {self.box:.3g} pixels, {self.score:.3g} of a '
+                f'score, and {self.mask:.4f} of masks agree'
+            )
+        return ''
+
+    def add(self, expected: Prediction, found: Prediction) -> None:
+        """Compare two predictions of an image."""
+        if expected.label_map is not None:
+            assert found.label_map is not None
+            self.objects += len(expected)
+            self.mask_goal = LABEL_SHARE
+            self.mask = min(self.mask, float((expected.label_map == found.label_map).mean()))
+        elif expected.boxes is None:
+            self.objects += len(expected)
+            self.missing += len({*expected.labels.tolist()} - {*found.labels.tolist()})
+            scores = dict(zip(found.labels.tolist(), found.scores.tolist(), strict=True))
+            gaps = [abs(scores.get(i, s) - s) for i, s in zip(expected.labels.tolist(), expected.scores, strict=True)]
+            self.score = max([self.score, *gaps])
+        else:
+            self._add_objects(expected, found)
+
+    def _add_objects(self, expected: Prediction, found: Prediction) -> None:
+        assert expected.boxes is not None and found.boxes is not None
+        free = np.ones(len(found), bool)
+        # Of those at the end of the list, others may come in by the last digit of a score.
+        certain = (
+            expected.scores > expected.scores.min(initial=1) + SCORE if len(expected) >= 50 else expected.scores >= 0
+        )
+        for i in np.flatnonzero(certain):
+            gaps = np.abs(found.boxes - expected.boxes[i]).max(1, initial=0)
+            close = free & (found.labels == expected.labels[i]) & (np.abs(found.scores - expected.scores[i]) < 0.05)
+            self.objects += 1
+            if not close.any():
+                self.missing += 1
+                continue
+            j = int(np.where(close, gaps, np.inf).argmin())
+            free[j] = False
+            self.box = max(self.box, float(gaps[j]))
+            self.score = max(self.score, float(abs(found.scores[j] - expected.scores[i])))
+            if expected.masks is not None and found.masks is not None:
+                either = (expected.masks[i] | found.masks[j]).sum()
+                both = (expected.masks[i] & found.masks[j]).sum()
+                self.mask = min(self.mask, float(both / either) if either else 1.0)
+
+
+def compare(
+    checkpoint: str, options: dict[str, Any], path: Path, images: Sequence[Any]
+) -> tuple[list[tuple[str, float, float]], Differences]:
+    """Predict images by the checkpoint and by the exported file, in turns.
+
+    Returns:
+        Rows of a name, megabytes and milliseconds an image (median), and the differences.
+    """
+    plain, fused = load(checkpoint, **options), load(checkpoint, fuse=True, **options)
+    models = {'PyTorch': plain, 'PyTorch, fused': fused}
+    sizes = {'PyTorch': _weights_mb(plain), 'PyTorch, fused': _weights_mb(fused)}
+    names = {'.onnx': 'onnxruntime', '.xml': 'OpenVINO', '.pt2': 'torch.export'}
+    exported = names[path.suffix]
+    models[exported] = ExportedPredictor(path)
+    sizes[exported] = sum(file.stat().st_size for file in (path, path.with_suffix('.bin')) if file.exists()) / 1e6
+    differences = Differences()
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for image in images:
+        expected = plain.predict(image, score=0.05)
+        differences.add(expected, models[exported].predict(image, score=0.05))
+    for _ in range(ROUNDS):
+        for image in images:
+            for name, model in models.items():
+                start = time.perf_counter()
+                model.predict(image)
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return [(name, sizes[name], statistics.median(times[name])) for name in models], differences
+
+
+def _weights_mb(model: Predictor) -> float:
+    return sum(tensor.nbytes for tensor in model.model.state_dict().values()) / 1e6
+
+
+def print_table(rows: Sequence[tuple[str, float, float]], differences: Differences, count: int) -> None:
+    """Size, time, and how far the predictions are apart."""
+    table = Table('runtime', title=f'{count} images, one at a time')
+    for column in ('MB', 'ms/image', 'times as fast'):
+        table.add_column(column, justify='right')
+    for name, size, milliseconds in rows:
+        table.add_row(name, f'{size:.1f}', f'{milliseconds:.1f}', f'{rows[0][2] / milliseconds:.2f}')
+    screen(80).print(table)
+    parts = [f'{differences.objects} predictions compared, {differences.missing} missing']
+    parts.append(f'boxes differ by at most {differences.box:.2g} pixels, scores by {differences.score:.2g}')
+    parts.append(f'masks agree by {differences.mask:.4f} or more')
+    print('; '.join(parts))

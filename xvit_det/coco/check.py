@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,8 @@ def check_entries(
         _check_values(annotations, good, found, evaluated)
         if masks:
             _check_masks(annotations, images, good, found)
-        found.add('crowd', good & _mask(annotation.get('iscrowd') for annotation in annotations))
-        objects = good & _mask(not (a.get('iscrowd') or a.get('ignore')) for a in annotations)
+        found.add('crowd', good & _mask([bool(annotation.get('iscrowd')) for annotation in annotations]))
+        objects = good & _mask([not (a.get('iscrowd') or a.get('ignore')) for a in annotations])
         if not images or (needed and not objects.any()):
             found['nothing_left'] = Problem('nothing_left', [])
         _note_unused(content, annotations, found)
@@ -67,8 +67,8 @@ def _dicts(entries: list) -> list[dict]:
     return [entry if isinstance(entry, dict) else {} for entry in entries]
 
 
-def _mask(values: Iterable[Any]) -> np.ndarray:
-    return np.array([bool(value) for value in values], bool)  # (n,), also where there is none
+def _mask(values: list[bool]) -> np.ndarray:
+    return np.array(values, bool)  # (n,), also where there is none
 
 
 def is_id(value: Any) -> bool:
@@ -113,7 +113,7 @@ def _check_categories(entries: list, found: Findings) -> set:
     return {category['id'] for ok, category in zip(usable, categories, strict=True) if ok}
 
 
-def repeated(entries: list[dict], usable: Sequence[bool], key: str, ambiguous: bool = False) -> np.ndarray:
+def repeated(entries: list[dict], usable: Sequence[bool] | np.ndarray, key: str, ambiguous: bool = False) -> np.ndarray:
     """Which of the usable entries have a value that others have, too: (n,), bool.
 
     Args:
@@ -138,25 +138,32 @@ def repeated(entries: list[dict], usable: Sequence[bool], key: str, ambiguous: b
 
 def _check_keys(annotations: list[dict], images: dict, categories: set, found: Findings) -> np.ndarray:
     """Returns the annotations without a fault so far: (n,), bool."""
-    good = np.array(
-        [is_id(a.get('image_id')) and is_id(a.get('category_id')) and 'bbox' in a for a in annotations], bool
-    )
-    found.add('annotation_keys', ~good)
-    ids = np.array([is_id(annotation.get('id')) for annotation in annotations], bool)
-    found.add('annotation_id', ~ids | repeated(annotations, ids, 'id'))
-    for kind, key, known in (('image_unknown', 'image_id', images), ('category_unknown', 'category_id', categories)):
-        good &= ~found.add(kind, [ok and a[key] not in known for ok, a in zip(good.tolist(), annotations, strict=True)])
+    image_ids, category_ids, ids = (_ids(annotations, key) for key in ('image_id', 'category_id', 'id'))
+    has_box = ['bbox' in annotation for annotation in annotations]
+    good = ~found.add('annotation_keys', ~(_is_given(image_ids) & _is_given(category_ids) & _mask(has_box)))
+    found.add('annotation_id', ~_is_given(ids) | repeated(annotations, _is_given(ids), 'id'))
+    good &= ~found.add('image_unknown', good & _mask([number not in images for number in image_ids]))
+    good &= ~found.add('category_unknown', good & _mask([number not in categories for number in category_ids]))
     return good
+
+
+def _ids(entries: list[dict], key: str) -> list:
+    """What identifies something in each entry, ``None`` where that cannot."""
+    values = [entry.get(key) for entry in entries]
+    return values if {*map(type, values)} <= {int, str} else [value if is_id(value) else None for value in values]
+
+
+def _is_given(ids: list) -> np.ndarray:
+    return _mask([number is not None for number in ids])
 
 
 def _check_boxes(annotations: list[dict], images: dict, good: np.ndarray, found: Findings) -> None:
     """Exclude from ``good`` (n,) those whose box is wrong, or left out by mmdet."""
     boxes = box_array([annotation.get('bbox') for annotation in annotations])
     good &= ~found.add('box_not_finite', good & ~np.isfinite(boxes).all(axis=1))
-    size = np.zeros((len(annotations), 2))  # of the image
-    size[good] = np.array(
-        [images[a['image_id']] for ok, a in zip(good.tolist(), annotations, strict=True) if ok]
-    ).reshape(-1, 2)
+    unknown = (0, 0)
+    sizes = [images[a['image_id']] if ok else unknown for ok, a in zip(good.tolist(), annotations, strict=True)]
+    size = np.array(sizes, float).reshape(-1, 2)  # (n, 2), of the image
     start, extent = boxes[:, :2], boxes[:, 2:]
     with np.errstate(over='ignore', invalid='ignore'):
         end = start + extent  # (n, 2)
@@ -177,7 +184,7 @@ def _check_values(annotations: list[dict], good: np.ndarray, found: Findings, ev
     found.add('area', good & ~np.isfinite(areas))
     good &= ~found.add('area_empty', good & (areas <= 0))
     if evaluated:
-        found.add('iscrowd', good & _mask(annotation.get('iscrowd') not in (0, 1) for annotation in annotations))
+        found.add('iscrowd', good & _mask([annotation.get('iscrowd') not in (0, 1) for annotation in annotations]))
 
 
 def _check_masks(annotations: list[dict], images: dict, good: np.ndarray, found: Findings) -> None:
@@ -196,8 +203,8 @@ def _check_masks(annotations: list[dict], images: dict, good: np.ndarray, found:
 
 def _note_unused(content: dict[str, Any], annotations: list[dict], found: Findings) -> None:
     for kind, entries, key in (('image_bare', 'images', 'image_id'), ('category_unused', 'categories', 'category_id')):
-        used = {annotation[key] for annotation in annotations if is_id(annotation.get(key))}
-        found.add(kind, [is_id(e.get('id')) and e['id'] not in used for e in _dicts(content[entries])])
+        used = {*_ids(annotations, key)}
+        found.add(kind, [number is not None and number not in used for number in _ids(_dicts(content[entries]), 'id')])
 
 
 def box_array(boxes: list) -> np.ndarray:

@@ -2,15 +2,13 @@
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from xvit_det.coco.problems import Problem
 from xvit_det.errors import InputError
 from xvit_det.image_files import check_file, loaded_size
-
-Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]  # as rich.progress.track(items, what, total)
 
 
 def check_listed(content: dict[str, Any], folder: str) -> list[Problem]:
@@ -36,36 +34,47 @@ def check_listed(content: dict[str, Any], folder: str) -> list[Problem]:
 
 
 def check_opened(
-    content: dict[str, Any], folder: str, positions: Iterable[int] | None = None, *, whole: bool = True
+    content: dict[str, Any],
+    folder: str,
+    positions: Collection[int],
+    *,
+    whole: bool = True,
+    progress: Callable[[Iterable[None], int], Iterable[None]] | None = None,
 ) -> list[Problem]:
     """Images that cannot be read, or that are loaded in another size than annotated.
 
     Args:
         content: From :func:`xvit_det.coco.reading.read_annotations`.
         folder: What ``file_name`` is relative to.
-        positions: Which images; ``None``: all.
+        positions: Which images.
         whole: Read all of a file, which finds truncated ones, not just its header.
+        progress: Given what will go through the images and their number, shows how far it is.
     """
-    chosen = None if positions is None else set(positions)
-    todo = [item for item in _paths(content, folder) if chosen is None or item[0] in chosen]
+    chosen = set(positions)
+    todo = [item for item in _paths(content, folder) if item[0] in chosen]
     unreadable, wrong = Problem('image_unreadable', []), Problem('image_size', [])
 
     def look(item: tuple[int, str]) -> None:
         position, path = item
         image = content['images'][position]
+        annotated = image.get('width'), image.get('height')
         try:
             if whole:
                 check_file(path)
-            width, height = loaded_size(path)
+            loaded = loaded_size(path)
         except InputError as error:
             unreadable.details[position] = str(error)
-            return
-        if (width, height) != (image.get('width'), image.get('height')):
-            wrong.details[position] = size_fault((width, height), (image.get('width'), image.get('height')))
+        else:
+            if loaded != annotated:
+                wrong.details[position] = size_fault(loaded, annotated)
 
-    with ThreadPoolExecutor() as threads:  # Pillow decodes outside Python's lock
-        for _ in threads.map(look, todo):
+    threads = ThreadPoolExecutor()  # Pillow decodes outside Python's lock
+    try:
+        done = threads.map(look, todo)
+        for _ in progress(done, len(todo)) if progress else done:
             pass
+    finally:
+        threads.shutdown(cancel_futures=True)
     for problem in (unreadable, wrong):
         problem.positions = sorted(problem.details)
     return [problem for problem in (unreadable, wrong) if problem.positions]

@@ -103,7 +103,7 @@ class Problem:
     def describe(self, content: dict[str, Any], position: int) -> str:
         """One entry, by its id, its image or name, and what is special about it."""
         detail = self.details.get(position)
-        return describe(content, self.entries, position) + (f': {detail}' if detail else '')
+        return describe(content, self.entries, position) + (f': {printable(detail)}' if detail else '')
 
     def sentence(self, path: str, content: dict[str, Any]) -> str:
         """The problem as one sentence about the file at ``path``, with its first entry."""
@@ -128,6 +128,11 @@ def describe(content: dict[str, Any], entries: str, position: int) -> str:
         if key in entry
     ]
     return f'{name} ({", ".join(more)})' if more else name
+
+
+def printable(text: str) -> str:
+    """A name as a terminal and a figure take it: JSON can hold halves of characters."""
+    return text if text.isprintable() else ascii(text)
 
 
 def worst(problems: Iterable[Problem]) -> Problem | None:

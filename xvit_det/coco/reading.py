@@ -3,10 +3,24 @@
 import codecs
 import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from xvit_det.errors import InputError
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Without Python's garbage collector, which would go through millions of new objects again and again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def read_annotations(path: str | Path) -> dict[str, Any]:
@@ -21,17 +35,13 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
         raise InputError(f'annotation file {path} cannot be read: {error.strerror}') from None
     if data.startswith(codecs.BOM_UTF8):
         raise InputError(f'{path} starts with a byte-order mark, which pycocotools cannot read; save it without one')
-    collecting = gc.isenabled()
-    gc.disable()  # millions of new objects, none of them garbage: twice as fast
     try:
-        content = json.loads(data.decode())
+        with no_collection():
+            content = json.loads(data.decode())
     except RecursionError:
         raise InputError(f'{path} is not in COCO format: its lists are nested too deeply') from None
     except ValueError as error:
         raise InputError(f'{path} is not a JSON file: {error}') from None
-    finally:
-        if collecting:
-            gc.enable()
     if not isinstance(content, dict):
         raise InputError(
             f'{path} is not in COCO format: it holds {_json_type(content)} instead of an object with images, '

@@ -60,8 +60,6 @@ def summarize(content: dict[str, Any]) -> Statistics:
     crowds = np.bincount(label[crowd], minlength=len(categories))
     pairs = {(i, a['image_id']) for i, a, c in zip(label.tolist(), annotations, crowd.tolist(), strict=True) if not c}
     images = np.bincount(np.array([i for i, _ in pairs], int), minlength=len(categories))
-    classes = [
-        ClassCount(str(category.get('name')), int(table[i].sum()), int(images[i]), *table[i].tolist(), int(crowds[i]))
-        for i, category in enumerate(categories)
-    ]
+    columns = zip(table.sum(axis=1).tolist(), images.tolist(), *table.T.tolist(), crowds.tolist(), strict=True)
+    classes = [ClassCount(str(c.get('name')), *row) for c, row in zip(categories, columns, strict=True)]
     return Statistics(classes, sides[~crowd])

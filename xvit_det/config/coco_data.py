@@ -10,7 +10,7 @@ from mmengine.config import Config, ConfigDict
 from xvit_det.coco.check import check_entries
 from xvit_det.coco.files import check_listed, check_opened
 from xvit_det.coco.problems import Problem, worst
-from xvit_det.coco.reading import read_annotations
+from xvit_det.coco.reading import no_collection, read_annotations
 from xvit_det.config.data_paths import dataset_configs, metric_configs, resolve
 from xvit_det.config.options import find_class
 from xvit_det.errors import InputError
@@ -89,8 +89,9 @@ def check_coco(file: CocoFile) -> dict[str, Any]:
     Raises:
         InputError: Training or evaluation would break or be silently wrong.
     """
-    content = read_annotations(file.path)
-    problem = worst(check_entries(content, **file.needs)) or worst(_check_some_images(content, file.folder))
+    with no_collection():
+        content = read_annotations(file.path)
+        problem = worst(check_entries(content, **file.needs)) or worst(_check_some_images(content, file.folder))
     if problem:
         where = f'{file.path} {file.folder}' if file.folder else file.path
         raise InputError(

@@ -35,7 +35,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
         InputError: a file, folder or image is missing or damaged, a folder holds too few images, or names
             and numbers of classes disagree.
     """
-    _check_files(cfg, splits)
+    check_files(cfg, splits)
     counts: dict[str, int] = defaultdict(int)
     files: dict[CocoFile, tuple[list[str], int]] = {}  # names of the categories, number of images
     summed: set[str] = set()  # folders; all splits are in the same one
@@ -77,8 +77,12 @@ def check_test_data(cfg: Config) -> None:
     check_data(cfg, ('test',))
 
 
-def _check_files(cfg: Config, splits: Sequence[str]) -> None:
-    """Report everything that is missing at once, not one item per run."""
+def check_files(cfg: Config, splits: Sequence[str]) -> None:
+    """Make sure that the files and folders of ``splits`` exist.
+
+    Raises:
+        InputError: Some are missing; all of them are named, not one each run.
+    """
     needed = {path: what for split in splits for path, what in _needed_paths(cfg, split)}
     missing = [f'{path} ({what})' for path, what in needed.items() if '://' not in path and not os.path.exists(path)]
     if missing:

@@ -11,7 +11,7 @@ from PIL import Image
 from xvit_det.errors import InputError
 
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange width and height
-TURNED = ('JPEG', 'MPO', 'PNG', 'TIFF')  # formats that OpenCV, and so mmcv, turns as EXIF says
+TURNED = ('JPEG', 'MPO', 'PNG')  # formats that OpenCV, and so mmcv, turns as EXIF says; TIFF is turned by Pillow, too
 
 
 def check_file(path: str | os.PathLike) -> None:

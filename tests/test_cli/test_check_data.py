@@ -110,6 +110,8 @@ def test_wrong_arguments(check, coco_folder):
     assert 'not a folder of images' in check(path, 'nowhere')[1]
     assert 'No such file' in check('nowhere.json', coco_folder)[1]
     assert check(path, '--no-images')[0] == 0
+    assert 'ends in none of .png' in check(path, '--no-images', '--out', 'drawn.xyz')[1]
+    assert 'is a folder' in check(path, '--no-images', '--fix', coco_folder)[1]
 
 
 def take(key):
@@ -147,6 +149,17 @@ def test_training_refuses_what_is_wrong(check, edit, write_config, coco_folder, 
 def test_training_refuses_images_that_are_all_too_small(check, write_config, coco_folder):
     more = "train_dataloader['dataset']['dataset']['filter_cfg'] = dict(min_size=128)\n"
     assert 'no image of at least 128 pixels' in check(write_config(coco_folder, more), main=train)[1]
+
+
+def test_background_images_beside_others_need_no_objects(edit, write_config, coco_folder):
+    from xvit_det.config.data_check import check_data as check_config
+    from xvit_det.config.load import load_config
+
+    edit(lambda content: content.update(annotations=[]))
+    more = "one = train_dataloader['dataset']['dataset']\nother = {**one, 'ann_file': 'annotations/val.json'}\n"
+    more += "other['data_prefix'] = dict(img='val/')\n"
+    more += "train_dataloader['dataset'] = dict(type='ConcatDataset', datasets=[one, other])\n"
+    assert check_config(load_config(write_config(coco_folder, more)), ('train',)) == dict(train=6)
 
 
 def test_evaluation_needs_objects_and_iscrowd(check, write_config, coco_folder):

@@ -21,6 +21,7 @@ a note about what is legal, such as images without annotations.
 exit status: 0 without errors, or if --fix wrote a file without them; 1 with errors; 2 for a file that cannot be read as
 COCO's format, or wrong arguments.
 """
+PICTURES = ('.png', '.svg', '.pdf')
 SHOWN = 3  # entries of each kind of problem
 MOST_CLASSES = 100  # rows of the table
 
@@ -47,6 +48,10 @@ def main(argv: Arguments = None) -> None:
     for option, path in (('--out', args.out), ('--fix', args.fix)):
         if path:
             check_writable(path.parent, option)
+            if path.is_dir():
+                raise InputError(f'{option}: {path} is a folder; name a file in it')
+    if args.out and args.out.suffix not in PICTURES:
+        raise InputError(f'--out: {args.out} ends in none of {", ".join(PICTURES)}')
     is_file = args.config.endswith('.json')
     files = {_bare_file(args): ''} if is_file else _files_of_config(args)  # with their splits
     if args.fix and len(files) != 1:

@@ -66,16 +66,15 @@ def coco_file(cfg: Config, split: str, dataset: ConfigDict) -> CocoFile:
     steps = {str(step['type']).rpartition('.')[2]: step for step in dataset.get('pipeline') or ()}
     loads = steps.get('LoadAnnotations')
     filters = {} if split != 'train' else dataset.get('filter_cfg') or {}
-    metrics = [metric for metric in metric_configs(cfg, split) if not metric.get('format_only')]
-    if split == 'train':
-        metrics = []
+    metrics = [m for m in metric_configs(cfg, split) if not m.get('format_only')] if split != 'train' else []
+    is_only = len([*dataset_configs(cfg, split)]) == 1  # another one of images without objects is a background
     kinds = {kind for metric in metrics for kind in np.atleast_1d(metric.get('metric', 'bbox')).tolist()}
     return CocoFile(
         resolve(dataset, dataset['ann_file']),
         None if dataset.get('backend_args') or '://' in folder else folder,
         masks=bool(loads and loads.get('with_mask')) or 'segm' in kinds,
         evaluated=any(str(m['type']).endswith('CocoMetric') and m.get('ann_file') for m in metrics),
-        needed=bool(metrics) or (split == 'train' and (loads is not None or bool(filters.get('filter_empty_gt')))),
+        needed=bool(metrics or filters.get('filter_empty_gt') or (split == 'train' and loads and is_only)),
         min_size=filters.get('min_size', 0),
     )
 

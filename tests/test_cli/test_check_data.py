@@ -74,7 +74,7 @@ def test_faults_are_counted_and_repaired(check, edit):
     assert status == 1 and '0 bytes' in output and 'another size' not in output
 
     status, output = check(path, images, '--fix', 'fixed.json')
-    assert status == 0 and 'removed: images[3] with id 3' in output and 'completed: annotations[3] with id 4' in output
+    assert status == 0 and 'removed: image 3' in output and 'completed: annotation 4' in output
     fixed = json.loads(Path('fixed.json').read_text())
     assert [image['id'] for image in fixed['images']] == [2]  # 0 and 1 are damaged, 3 is turned
     assert check('fixed.json', images)[0] == 0

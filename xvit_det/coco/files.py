@@ -82,7 +82,7 @@ def check_opened(
 
 def size_fault(loaded: tuple[int, int], annotated: tuple[Any, Any]) -> str:
     """How the size (width, height) of a loaded image differs from the annotated one."""
-    turned = ', as if turned: its EXIF orientation counts' if loaded == annotated[::-1] else ''
+    turned = ': mmcv turns images as EXIF says' if loaded == annotated[::-1] else ''
     return f'it is loaded as {loaded[0]}x{loaded[1]} but annotated as {annotated[0]}x{annotated[1]}{turned}'
 
 

@@ -67,6 +67,7 @@ KINDS = {
     'crowd': Kind(NOTE, 'annotations', 'crowd regions, which are ignored'),
     'nothing_left': Kind(ERROR, 'annotations', 'no object that could be learned or evaluated'),
 }
+SINGULAR = dict(images='image', categories='category', annotations='annotation')
 COMPLETED = {'annotation_id', 'area', 'iscrowd'}  # by a repair, which keeps the annotation
 BEYOND_REPAIR = {'boxes_beyond', 'nothing_left'}  # of the whole file
 
@@ -119,15 +120,10 @@ def describe(content: dict[str, Any], entries: str, position: int) -> str:
     entry = content[entries][position]
     if not isinstance(entry, dict):
         return f'{entries}[{position}] = {SHORT.repr(entry)}'
-    name = f'{entries}[{position}]'
-    if 'id' in entry:
-        name += f' with id {SHORT.repr(entry["id"])}'
-    more = [
-        f'{key} {SHORT.repr(entry[key])}'
-        for key in ('file_name', 'name', 'image_id', 'category_id', 'bbox')
-        if key in entry
-    ]
-    return f'{name} ({", ".join(more)})' if more else name
+    name = f'{SINGULAR[entries]} {SHORT.repr(entry["id"])}' if 'id' in entry else f'{entries}[{position}]'
+    keys = ('file_name', 'name', 'image_id', 'category_id', 'bbox')
+    more = ', '.join(f'{key} {SHORT.repr(entry[key])}' for key in keys if key in entry)
+    return f'{name} ({more})' if more else name
 
 
 def printable(text: str) -> str:

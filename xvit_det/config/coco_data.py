@@ -15,7 +15,7 @@ from xvit_det.config.data_paths import dataset_configs, metric_configs, resolve
 from xvit_det.config.options import find_class
 from xvit_det.errors import InputError
 
-SAMPLES = 200  # images whose size is looked up before training
+SAMPLES = 2000  # images whose header is read before training: 0.1 s on a local disk
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,15 @@ class InputError(ValueError):
     """
 
 
+class LocalError(InputError):
+    """One that a single process of several meets, such as at a broken image; not only the first process prints it."""
+
+
+def sentence(error: InputError) -> str:
+    """The message, also of an error in a worker process of a data loader, to which torch adds its traceback."""
+    return str(error).rpartition('Error: ')[2].strip() if 'in DataLoader worker process' in str(error) else str(error)
+
+
 def suggest(name: object, choices: Iterable[str]) -> str:
     """Complete an error message about an unknown name: the close choices if there are many, else all of them."""
     choices = list(choices)

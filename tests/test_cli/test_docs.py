@@ -59,6 +59,7 @@ KINDS = {
     'slurm': r'GPUS=16 tools/slurm_train\.sh',
     'models': r'xvit-det (models|env)',
     'shapes': r'xvit-det shapes',
+    'check_data': r'xvit-det check-data',
     'ablate': r'xvit-det ablate',
     'look': r'xvit-det look',
     'predict': r'xvit-det predict \D',
@@ -311,6 +312,12 @@ def test_shapes(clone):
     for command in commands('shapes'):
         call(command.replace('1000', '2') + ' --val-images 1')
         assert len([*Path(command.split()[2], 'train2017').iterdir()]) == 2
+
+
+def test_checking_data(clone, capsys):
+    for command in commands('check_data'):
+        call(command)
+    assert 'airplane' in capsys.readouterr().out and Path('classes.png').is_file() and Path('repaired.json').is_file()
 
 
 @pytest.mark.parametrize('command', commands('ablate'))

@@ -1,6 +1,8 @@
 """The error messages that docs/troubleshooting.md quotes are those that the mistakes raise."""
 
 import argparse
+import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +10,14 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from mmengine.registry import DATASETS
 
 import xvit_det
 from xvit_det import ViX, XViT
 from xvit_det.cli.test import main as evaluate
 from xvit_det.cli.train import main as train
-from xvit_det.errors import INSTALL_OPENMMLAB
+from xvit_det.engine.image_loading import guard_loading
+from xvit_det.errors import INSTALL_OPENMMLAB, LocalError
 
 PAGE = (Path(__file__).resolve().parents[2] / 'docs' / 'troubleshooting.md').read_text()
 # Heading: the message below it, white space made single.
@@ -96,7 +100,27 @@ def train_without_a_map(capsys: pytest.CaptureFixture) -> str:
     return of_a_command(train, 'c.py')(capsys)
 
 
+def train_with_a_box_of_nan(capsys: pytest.CaptureFixture) -> str:
+    path = Path('data/mine/train.json')
+    content = json.loads(path.read_text())
+    content['annotations'][0]['bbox'][0] = math.nan
+    path.write_text(json.dumps(content))
+    return of_a_command(train, CUSTOM, '--cfg-options', *CLASSES)(capsys)
+
+
+def load_an_empty_image() -> None:
+    Path('data/mine/train/0.png').write_bytes(b'')
+    folder = dict(type='CocoDataset', data_root='data/mine', ann_file='train.json', data_prefix=dict(img='train/'))
+    dataset = DATASETS.build({**folder, 'pipeline': [dict(type='LoadImageFromFile')], '_scope_': 'mmdet'})
+    guard_loading(dataset)
+    dataset[0]
+
+
 MISTAKES = {
+    'Annotations are wrong': train_with_a_box_of_nan,
+    'An image cannot be loaded': lambda capsys: of(LocalError, load_an_empty_image)(capsys).replace(
+        'LocalError', 'error'
+    ),
     'Strides of maps and heads differ': train_without_a_map,
     'The data is not there': of_a_command(train, 'mask_rcnn_xvit_s_3x'),
     'Class names do not match': of_a_command(train, CUSTOM),

@@ -11,6 +11,10 @@ import xvit_det
 COMMANDS = {
     'train': ('train a detector, segmentor or classifier', 'mask_rcnn_xvit_s_3x --data-root data/coco'),
     'test': ('evaluate a checkpoint', 'mask_rcnn_xvit_s_3x epoch_36.pth --data-root data/coco'),
+    'check-data': (
+        'find what is wrong with annotations in COCO format and their images',
+        'annotations/train.json train/ --fix repaired.json',
+    ),
     'predict': (
         'draw what a trained model finds in images or a video',
         'photos/ --checkpoint work_dirs/demo/checkpoint.pth',

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xvit_det.errors import INSTALL_OPENMMLAB, InputError
+from xvit_det.errors import INSTALL_OPENMMLAB, InputError, LocalError, sentence
 
 if TYPE_CHECKING:
     from xvit_det.inference import Predictor
@@ -50,8 +50,8 @@ def command(run: Callable[..., None]) -> Callable[..., None]:
             print(f'error: this command needs {error.name}: {INSTALL_OPENMMLAB}', file=sys.stderr, flush=True)
             raise SystemExit(2) from None
         except InputError as error:
-            if os.environ.get('LOCAL_RANK', '0') == '0':
-                print(f'error: {error}', file=sys.stderr, flush=True)
+            if os.environ.get('LOCAL_RANK', '0') == '0' or isinstance(error, LocalError):
+                print(f'error: {sentence(error)}', file=sys.stderr, flush=True)
             raise SystemExit(2) from None
         if 'mmengine' in sys.modules:
             from xvit_det.config.launch import leave_group
@@ -166,8 +166,8 @@ def load_models(args: Namespace) -> list['Predictor']:
     return [load(checkpoint, config, device=args.device) for checkpoint, config in pairs]
 
 
-def check_writable(folder: Path) -> None:
-    """Before any work: make sure that the folder of ``--out`` exists, or make it, and that it takes files.
+def check_writable(folder: Path, option: str = '--out') -> None:
+    """Before any work: make sure that the folder of an option exists, or make it, and that it takes files.
 
     Raises:
         InputError: It cannot be made or written.
@@ -177,7 +177,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(f'--out: {folder} cannot be written: {error.strerror}') from error
+        raise InputError(f'{option}: {folder} cannot be written: {error.strerror}') from error
 
 
 Arguments = Sequence[str] | None  # of a command: None takes those of the process

@@ -13,10 +13,12 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
+from torch.utils.data import DataLoader
 
 from xvit_det.backbones.pretrained import translate_for
 from xvit_det.config.load import config_mistakes
 from xvit_det.config.weights_check import check_checkpoint
+from xvit_det.engine.image_loading import NameSkippedImages, guard_loading
 from xvit_det.errors import InputError
 from xvit_det.weights.files import find_weights, weights_key
 
@@ -43,6 +45,16 @@ def _for_the_screen(record: logging.LogRecord) -> bool:
 
 class ScreenRunner(Runner):
     """mmengine's Runner with its environment dump, config dump and list of hooks in the log file only."""
+
+    skip_broken_images = False
+
+    def build_dataloader(self, dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
+        """As mmengine's; images that cannot be loaded are named, or skipped in training."""
+        skip = self.skip_broken_images and dataloader == self._train_dataloader
+        loader = super().build_dataloader(dataloader, *args, **kwargs)
+        if marks := guard_loading(loader.dataset, skip):
+            self.register_hook(NameSkippedImages(marks))
+        return loader
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
@@ -85,17 +97,21 @@ def build_runner(cfg: Config) -> Runner:
     return runner
 
 
-def train(cfg: Config, images: dict[str, int]) -> None:
+def train(cfg: Config, images: dict[str, int], skip_broken_images: bool = False) -> None:
     """Train as the config says, after one line that says what, on what and where.
 
     Args:
         cfg: A config from :func:`xvit_det.config.load.load_config`.
         images: Number of images by split, as far as it is known.
+        skip_broken_images: Replace training images that cannot be loaded by others.
 
     Raises:
-        InputError: The checkpoint to start from does not fit the model, or a dataset has to be downloaded and cannot.
+        InputError: The checkpoint to start from does not fit the model, a dataset has to be downloaded and cannot, or
+            an image cannot be loaded.
     """
     runner = build_runner(cfg)
+    if skip_broken_images:
+        runner.skip_broken_images = True
     _check_start(runner, cfg)
     _announce(runner, images)
     try:

@@ -24,6 +24,11 @@ def _parser() -> ArgumentParser:
         action='store_true',
         help="scale the learning rate by the real batch size over the config's auto_scale_lr.base_batch_size",
     )
+    parser.add_argument(
+        '--skip-broken-images',
+        action='store_true',
+        help='replace training images that cannot be loaded by others, and name them, instead of stopping',
+    )
     return parser
 
 
@@ -53,7 +58,7 @@ def main(argv: Arguments = None) -> None:
     images = check_data(cfg, ('train', 'val'))
     if cfg.get('load_from') and cfg.get('resume') and not Path(cfg.load_from).is_file():
         raise InputError(f'--resume: {cfg.load_from} is not a file')
-    train(cfg, images)
+    train(cfg, images, args.skip_broken_images)
 
 
 if __name__ == '__main__':

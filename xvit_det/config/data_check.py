@@ -6,7 +6,6 @@ missing image only when the sampler reaches it.
 
 import hashlib
 import inspect
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from xvit_det.config.coco_data import CocoFile, check_coco, coco_file, is_coco
 from xvit_det.config.data_paths import dataset_configs, metric_configs, resolve
 from xvit_det.config.label_map_check import check_label_maps, has_label_maps
 from xvit_det.config.options import find_class
@@ -35,20 +35,22 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
         InputError: a file, folder or image is missing or damaged, a folder holds too few images, or names
             and numbers of classes disagree.
     """
-    _check_files(cfg, splits)
+    check_files(cfg, splits)
     counts: dict[str, int] = defaultdict(int)
-    files: dict[str, dict] = {}
+    files: dict[CocoFile, tuple[list[str], int]] = {}  # names of the categories, number of images
     summed: set[str] = set()  # folders; all splits are in the same one
     for split in splits:
         for dataset in dataset_configs(cfg, split):
             cls = find_class(dataset.get('type'), cfg.get('default_scope'))
             classes = class_names(dataset, cls)
-            if dataset.get('ann_file') and getattr(cls, 'COCOAPI', None):
-                path = resolve(dataset, dataset['ann_file'])
-                content = files[path] = files.get(path) or _read_coco(path)
-                _check_categories(path, content['categories'], classes)
-                _check_images(path, content['images'], dataset)
-                counts[split] += len(content['images'])
+            if is_coco(dataset, cls):
+                file = coco_file(cfg, split, dataset)
+                if file not in files:  # and not the annotations: all of COCO's take 3 GB
+                    content = check_coco(file)
+                    files[file] = [category['name'] for category in content['categories']], len(content['images'])
+                names, number = files[file]
+                _check_categories(file.path, names, classes)
+                counts[split] += number
             if _stands_in_base_folder(dataset, cls):
                 folder = resolve(dataset, cls.base_folder)
                 if folder not in summed:
@@ -75,8 +77,12 @@ def check_test_data(cfg: Config) -> None:
     check_data(cfg, ('test',))
 
 
-def _check_files(cfg: Config, splits: Sequence[str]) -> None:
-    """Report everything that is missing at once, not one item per run."""
+def check_files(cfg: Config, splits: Sequence[str]) -> None:
+    """Make sure that the files and folders of ``splits`` exist.
+
+    Raises:
+        InputError: Some are missing; all of them are named, not one each run.
+    """
     needed = {path: what for split in splits for path, what in _needed_paths(cfg, split)}
     missing = [f'{path} ({what})' for path, what in needed.items() if '://' not in path and not os.path.exists(path)]
     if missing:
@@ -129,17 +135,6 @@ def _check_sums(folder: str, cls: Any) -> None:
             raise InputError(f'{path} is damaged: its MD5 sum is not {md5}; unpack {cls.__name__} again')
 
 
-def _read_coco(path: str) -> dict:
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except ValueError as error:
-        raise InputError(f'{path} is not a JSON file: {error}') from None
-    absent = [key for key in ('images', 'categories') if key not in content]
-    if absent:
-        raise InputError(f'{path} is not in COCO format: it has no {" and no ".join(absent)}')
-    return {key: content[key] for key in ('images', 'categories')}  # all of COCO's annotations would take 3 GB
-
-
 def class_names(dataset: ConfigDict, cls: Any) -> Sequence[str] | None:
     """The class names that a dataset trains with, if its config or its class gives them."""
     names = (dataset.get('metainfo') or {}).get('classes') or dataset.get('classes')
@@ -152,8 +147,7 @@ def class_names(dataset: ConfigDict, cls: Any) -> Sequence[str] | None:
     return names
 
 
-def _check_categories(path: str, categories: list[dict], classes: Sequence[str] | None) -> None:
-    in_file = [category['name'] for category in categories]
+def _check_categories(path: str, in_file: list[str], classes: Sequence[str] | None) -> None:
     if not classes:
         raise InputError(f'no class names in the config; set metainfo=dict(classes={_tuple(in_file)}) as {path} has')
     absent = [name for name in classes if name not in in_file]
@@ -174,28 +168,6 @@ def _check_categories(path: str, categories: list[dict], classes: Sequence[str] 
 def _tuple(names: Sequence[str], most: int = 12) -> str:
     shown = ', '.join(repr(name) for name in names[:most])
     return f'({shown}, … {len(names) - most} more)' if len(names) > most else f'({shown},)'
-
-
-def _check_images(path: str, images: list[dict], dataset: ConfigDict) -> None:
-    """Every image of the file must exist; folders are listed once instead of looking up 118,000 files one by one."""
-    if dataset.get('backend_args') or not images or 'file_name' not in images[0]:
-        return
-    prefix = dataset.get('data_prefix') or {}
-    folder = resolve(dataset, prefix.get('img', '') if isinstance(prefix, dict) else prefix)
-    if '://' in folder:
-        return
-    listed: dict[str, set[str]] = {}
-    missing = []
-    for image in images:
-        parent, name = os.path.split(os.path.join(folder, image['file_name']))
-        if parent not in listed:
-            listed[parent] = set(os.listdir(parent)) if os.path.isdir(parent) else set()
-        if name not in listed[parent]:
-            missing.append(os.path.join(parent, name))
-    if missing:
-        raise InputError(
-            f'{len(missing)} of the {len(images)} images named in {path} do not exist, the first is {missing[0]}'
-        )
 
 
 def _check_folder(dataset: ConfigDict, cls: Any, needed: int) -> None:

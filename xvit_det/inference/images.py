@@ -1,8 +1,6 @@
 """Images of any kind as the array that a model's preprocessing starts from: (H, W, 3), BGR, uint8, upright."""
 
 import os
-import warnings
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,6 +10,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from xvit_det.errors import InputError
+from xvit_det.image_files import check_file
 
 
 def read_image(image: Any) -> np.ndarray:
@@ -41,33 +40,6 @@ def read_image(image: Any) -> np.ndarray:
     if isinstance(image, np.ndarray):
         return _from_array(image)
     raise InputError(f'an image is a path, array, Pillow image or tensor, not {type(image).__name__}')
-
-
-def check_file(path: str | os.PathLike) -> None:
-    """Make sure that a file is a whole image: OpenCV, and so mmcv, fills up what a truncated file lacks.
-
-    Raises:
-        InputError: It does not exist, is no image, is damaged, or has more pixels than Pillow allows.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # about strange metadata, and large images below the limit
-            with Image.open(path) as image:
-                image.draft('RGB', (1, 1))  # JPEG is checked at an eighth of its size, which is faster
-                image.load()
-    except FileNotFoundError:
-        raise InputError(f'{path} does not exist') from None
-    except Image.DecompressionBombError as error:
-        raise InputError(
-            f'{path} is too large: {error}; if you trust the file, allow more with --max-pixels N, or in Python with '
-            'PIL.Image.MAX_IMAGE_PIXELS = N // 2'
-        ) from error
-    except Image.UnidentifiedImageError:
-        what = 'it is empty' if Path(path).stat().st_size == 0 else 'it is of no image format'
-        raise InputError(f'{path} cannot be read as an image: {what}') from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:  # SyntaxError: of a damaged PNG
-        reason = getattr(error, 'strerror', None) or (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f'{path} cannot be read as an image: {reason}') from None
 
 
 def _from_array(pixels: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from xvit_det.config.data_paths import inference_pipeline, without_resizing
 from xvit_det.errors import InputError
-from xvit_det.inference.images import check_file, read_image
+from xvit_det.image_files import check_file
+from xvit_det.inference.images import read_image
 from xvit_det.inference.results import Prediction
 
 TASKS = {'mmseg': 'segmentation', 'mmpretrain': 'classification'}  # of OpenMMLab's packages; others detect

@@ -1,0 +1,1 @@
+"""Annotation files in COCO's format: read, checked against their images, summed up and repaired."""

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from rich.table import Table
+from torchvision.ops import box_iou
 
 from xvit_det.config.data_paths import dataset_configs, resolve
 from xvit_det.datasets.shapes import ShapesSpec
@@ -112,26 +114,29 @@ class Differences:
 
     def _add_objects(self, expected: Prediction, found: Prediction) -> None:
         assert expected.boxes is not None and found.boxes is not None
-        free = np.ones(len(found), bool)
-        # Of those at the end of the list, others may come in by the last digit of a score.
-        certain = (
-            expected.scores > expected.scores.min(initial=1) + SCORE if len(expected) >= 50 else expected.scores >= 0
-        )
-        for i in np.flatnonzero(certain):
-            gaps = np.abs(found.boxes - expected.boxes[i]).max(1, initial=0)
-            close = free & (found.labels == expected.labels[i]) & (np.abs(found.scores - expected.scores[i]) < 0.05)
-            self.objects += 1
-            if not close.any():
+        overlaps = box_iou(torch.from_numpy(expected.boxes), torch.from_numpy(found.boxes)).numpy()
+        same = (expected.labels[:, None] == found.labels) & (np.abs(expected.scores[:, None] - found.scores) < 0.05)
+        overlaps = np.where(same, overlaps, 0.0)
+        full = len(found) >= len(expected)
+        for i, score in enumerate(expected.scores):
+            j = int(overlaps[i].argmax()) if len(found) else 0
+            if not len(found) or overlaps[i, j] < 0.5:
+                if full and score < found.scores.min(initial=1) + SCORE:
+                    continue  # the last of a full list, where another came in by the last digit of its score
                 self.missing += 1
-                continue
-            j = int(np.where(close, gaps, np.inf).argmin())
-            free[j] = False
-            self.box = max(self.box, float(gaps[j]))
-            self.score = max(self.score, float(abs(found.scores[j] - expected.scores[i])))
-            if expected.masks is not None and found.masks is not None:
-                either = (expected.masks[i] | found.masks[j]).sum()
-                both = (expected.masks[i] & found.masks[j]).sum()
-                self.mask = min(self.mask, float(both / either) if either else 1.0)
+            else:
+                self._add_pair(expected, found, i, j)
+                overlaps[:, j] = 0
+            self.objects += 1
+
+    def _add_pair(self, expected: Prediction, found: Prediction, i: int, j: int) -> None:
+        assert expected.boxes is not None and found.boxes is not None
+        self.box = max(self.box, float(np.abs(found.boxes[j] - expected.boxes[i]).max()))
+        self.score = max(self.score, float(abs(found.scores[j] - expected.scores[i])))
+        if expected.masks is not None and found.masks is not None:
+            either = (expected.masks[i] | found.masks[j]).sum()
+            both = (expected.masks[i] & found.masks[j]).sum()
+            self.mask = min(self.mask, float(both / either) if either else 1.0)
 
 
 def compare(

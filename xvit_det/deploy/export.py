@@ -61,8 +61,12 @@ def export(model: 'Predictor', path: str | Path, opset: int = OLDEST_OPSET) -> d
         InputError: Another ending, an older opset, or a model that cannot be exported.
     """
     _check_path(path, opset)
+    graph: Any = make_graph(model.model, model.takes_rgb)
     about = describe(model)
-    program = trace(make_graph(model.model, model.takes_rgb), about)
+    traced = {**about, 'least': _round_up(max(about['least'], graph.largest_stride + 1), about['multiple'])}
+    program = trace(graph, traced)
+    if Path(path).suffix == '.pt2':  # which insists on what held when it was traced; ONNX takes smaller images, too
+        about = traced
     _save(program, Path(path), about, opset)
     return about
 
@@ -122,7 +126,6 @@ def describe(model: 'Predictor') -> dict[str, Any]:
     if test_cfg := getattr(preprocessor, 'test_cfg', None):
         multiple = test_cfg.get('size_divisor') or multiple
     count = {'detection': 4, 'segmentation': 3, 'classification': 1}[model.task]
-    fewest = max([graph.largest_stride + 1, *map(_least_side, graph.modules())])
     return dict(
         format=1,
         version=xvit_det.__version__,
@@ -130,7 +133,7 @@ def describe(model: 'Predictor') -> dict[str, Any]:
         classes=list(model.classes),
         steps=input_steps(model.pipeline),
         multiple=multiple,
-        least=-(-fewest // multiple) * multiple,
+        least=_round_up(max(map(_least_side, graph.modules())), multiple),
         size=fixed_size(model.model),
         inputs=INPUTS[:count],
         outputs=list(graph.outputs),
@@ -153,7 +156,7 @@ def trace(graph: nn.Module, about: dict[str, Any]) -> torch.export.ExportedProgr
     """Record what a model computes, with batch and size of the images left open where they can be."""
     multiple, least, fixed = about['multiple'], about['least'], about['size']
     # Different sides, so that nothing fits by chance.
-    height, width = fixed or [multiple * (-(-(least + side) // multiple)) for side in (65, 97)]
+    height, width = fixed or [_round_up(least + side, multiple) for side in (65, 97)]
     sizes = torch.tensor([[height, width], [height - 3, width - 5]])
     examples = (torch.zeros(2, height, width, 3, dtype=torch.uint8), sizes, 2 * sizes, torch.tensor(0.0))
     batch = torch.export.Dim('batch', min=1, max=1024)
@@ -168,6 +171,10 @@ def _record(module: nn.Module, examples: tuple, dynamic: tuple) -> torch.export.
     return torch.export.export(
         module, examples, dynamic_shapes=dynamic, strict=False, prefer_deferred_runtime_asserts_over_guards=True
     )
+
+
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def _least_side(module: nn.Module) -> int:

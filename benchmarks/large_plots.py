@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from pycocotools.mask import iou
 
-PART = (640, 640, 800, 560)  # x, y, width and height in the mosaic
-SHOWN = 0.5  # the score from which on a box is drawn
+PART = (700, 700, 600, 480)  # x, y, width and height in the mosaic
+SHOWN = 0.3  # the score from which on a box is drawn
 STYLES = {
     'right': dict(edgecolor='#00e05a', linestyle='-'),
     'wrong': dict(edgecolor='#ff2a2a', linestyle='-'),
@@ -30,10 +30,10 @@ def draw(path: Path, rows: Sequence[dict], truth: Path, found: dict[str, Path]) 
         path: A JPEG file: textured images make large PNGs.
         rows: The record's.
         truth: COCO's annotations of the mosaics.
-        found: By way of predicting: a file with boxes in COCO's format.
+        found: By way of predicting: a file with X-ViT's boxes in COCO's format.
     """
-    figure = Figure(figsize=(10.5, 6.4), layout='constrained', dpi=100)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1.15, 1))
+    figure = Figure(figsize=(11, 6.4), layout='constrained', dpi=100)
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1.35, 1))
     coco = json.loads(truth.read_text())
     pixels = cv2.imread(str(truth.parent / coco['images'][0]['file_name']))[..., ::-1]
     objects = [inside for inside in map(_inside, _of_first(coco['annotations'])) if inside]
@@ -47,7 +47,9 @@ def draw(path: Path, rows: Sequence[dict], truth: Path, found: dict[str, Path]) 
         text.set_color('white')
     for axes, (key, title) in zip(lower.subplots(1, len(QUANTITIES)), QUANTITIES.items(), strict=True):
         _draw_bars(axes, key, title, rows, [*found])
-    lower.axes[0].legend(frameon=False, fontsize=8)
+    lower.legend(
+        *lower.axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3, frameon=False, fontsize=9
+    )
     figure.savefig(path, pil_kwargs=dict(quality=80))
 
 
@@ -86,16 +88,16 @@ def _draw_part(axes: Axes, way: str, pixels: np.ndarray, objects: list[dict], bo
     axes.imshow(pixels[top : top + height, left : left + width], interpolation='antialiased')
     right, found = match(objects, boxes)
     groups = {
-        'right': [boxes[i] for i in right],
-        'wrong': [box for i, box in enumerate(boxes) if i not in right],
         'missed': [thing for j, thing in enumerate(objects) if j not in found],
+        'wrong': [box for i, box in enumerate(boxes) if i not in right],
+        'right': [boxes[i] for i in right],
     }
     for name, group in groups.items():
         for row in group:
             x, y, w, h = row['bbox']
             axes.add_patch(Rectangle((x - 5, y - 5), w + 10, h + 10, fill=False, linewidth=1.3, **STYLES[name]))
     counts = f'{len(found)} of {len(objects)} found, {len(groups["wrong"])} wrong'
-    axes.set_title(f'{way}: {counts}', fontsize=10)
+    axes.set_title(f'X-ViT, {way}: {counts}', fontsize=10)
     axes.set_axis_off()
 
 
@@ -107,7 +109,7 @@ def _draw_bars(axes: Axes, key: str, title: str, rows: Sequence[dict], ways: Seq
         places = [i + (number - (len(ways) - 1) / 2) * 0.27 for i in range(len(backbones))]
         heights = [values.get((backbone, way)) or 0 for backbone in backbones]
         bars = axes.bar(places, heights, width=0.25, color=color, label=way)
-        axes.bar_label(bars, [f'{height:.3g}' if height else '–' for height in heights], fontsize=7)
+        axes.bar_label(bars, [f'{height:.2g}' if height < 10 else f'{height:.0f}' for height in heights], fontsize=7)
     axes.set_title(title, fontsize=10)
     axes.set_xticks(range(len(backbones)), backbones)
     axes.margins(y=0.12)

@@ -68,6 +68,7 @@ def test_a_box_is_right_for_one_object_of_its_class():
 @pytest.mark.heavy
 def test_a_tiny_run_goes_on_where_it_ended(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(large_plots, 'PART', (0, 0, 400, 300))
     monkeypatch.setattr(large_images, 'TRAIN', dict(images=2, rows=4, columns=4, seed=0))
     monkeypatch.setattr(large_images, 'TEST', dict(images=2, rows=2, columns=4, seed=1))
 

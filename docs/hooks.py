@@ -11,7 +11,7 @@ REPO = Path(__file__).resolve().parents[1]
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, 'contributing.md', abs_src_path=str(REPO / 'CONTRIBUTING.md')))
-    for plot in REPO.glob('benchmarks/*/*.png'):
+    for plot in (*REPO.glob('benchmarks/*/*.png'), *REPO.glob('benchmarks/*/*.jpg')):
         files.append(File.generated(config, str(plot.relative_to(REPO)), abs_src_path=str(plot)))
     return files
 

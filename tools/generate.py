@@ -351,6 +351,17 @@ def stock_mmdet_left_out() -> str:
     return table(['folder', 'why'], sorted((row['family'], row['left_out']) for row in rows), texts=2)
 
 
+def large_images() -> str:
+    """Mosaics predicted in one pass, in tiles and downscaled."""
+    lines = []
+    for row in record('large_images')['rows']:
+        figures = {'mAP': '.3f', 'AP50': '.3f', 'AR': '.3f', 'seconds': '.1f', 'peak_gib': '.2f'}
+        cells = [f'{row[key]:{digits}}' if key in row else '–' for key, digits in figures.items()]
+        lines.append((row['backbone'], row['way'], *cells))
+    titles = ['backbone', 'way', 'box mAP', 'AP50', 'AR', 'CPU seconds per image', 'peak memory, GiB']
+    return table(titles, lines, texts=2)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     'xvit': xvit,
     'xvit_configs': lambda: configs(
@@ -385,6 +396,7 @@ TABLES: dict[str, Callable[[], str]] = {
     'linearize_errors': linearize_errors,
     'stock_mmdet': stock_mmdet,
     'stock_mmdet_left_out': stock_mmdet_left_out,
+    'large_images': large_images,
 }
 
 

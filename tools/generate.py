@@ -362,6 +362,18 @@ def large_images() -> str:
     return table(titles, lines, texts=2)
 
 
+def how_many_images() -> str:
+    """Box / mask mAP by kind of scenes, number of images and start."""
+    found = {(row['scenes'], row['images'], row['start']): row for row in record('how_many_images')['rows']}
+    starts = list(dict.fromkeys(start for _, _, start in found))
+    lines = []
+    for scenes, images in sorted({key[:2] for key in found}, key=lambda key: (key[0] != 'plain', key[1])):
+        rows = [found[scenes, images, start] for start in starts]
+        cells = [f'{row["bbox_mAP"]:.3f} / {row["segm_mAP"]:.3f}' for row in rows]
+        lines.append((scenes, f'{images:,}', *cells))
+    return table(['scenes', 'labelled images', *starts], lines, texts=1)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     'xvit': xvit,
     'xvit_configs': lambda: configs(
@@ -397,6 +409,7 @@ TABLES: dict[str, Callable[[], str]] = {
     'stock_mmdet': stock_mmdet,
     'stock_mmdet_left_out': stock_mmdet_left_out,
     'large_images': large_images,
+    'how_many_images': how_many_images,
 }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xvit_det.config.coco_data import CocoFile
 
 STATUS_HELP = """
-An error breaks training or evaluation, or makes it silently wrong. A warning is about entries that mmdet leaves out,
+An error breaks training or evaluation, or makes it silently wrong. A warning marks entries that mmdet leaves out,
 a note about what is legal, such as images without annotations.
 
 exit status: 0 without errors, or if --fix wrote a file without them; 1 with errors; 2 for a file that cannot be read as
@@ -36,6 +36,12 @@ def _parser() -> ArgumentParser:
     )
     opened = 'open the images: finds damaged ones and other sizes than annotated (default: yes)'
     parser.add_argument('--images', action=BooleanOptionalAction, default=True, help=opened)
+    parser.add_argument(
+        '--masks',
+        action=BooleanOptionalAction,
+        default=True,
+        help='of an annotation file: every object needs a segmentation (default: yes; a config says it itself)',
+    )
     parser.add_argument('--out', type=Path, metavar='FILE', help='draw classes and object sizes as PNG, SVG or PDF')
     parser.add_argument('--fix', type=Path, metavar='FILE', help='write an annotation file without the bad entries')
     return parser
@@ -86,7 +92,7 @@ def _bare_file(args: Namespace) -> 'CocoFile':
         raise InputError(f'give the folder of the images after {args.config}, or --no-images')
     if args.folder is not None and not Path(args.folder).is_dir():
         raise InputError(f'{args.folder} is not a folder of images')
-    return CocoFile(args.config, args.folder)
+    return CocoFile(args.config, args.folder, masks=args.masks)
 
 
 def _config(args: Namespace) -> Any:
@@ -115,7 +121,7 @@ def _check_rest(args: Namespace) -> None:
     from xvit_det.config.data_check import check_data
     from xvit_det.config.data_paths import SPLITS
 
-    counts = check_data(_config(args), SPLITS)
+    counts = check_data(_config(args), SPLITS, images=False)
     counted = ', '.join(f'{number:,} {split} images' for split, number in counts.items())
     print(f'The config and its data fit together: {counted or "no annotation files"}.')
 

@@ -1,7 +1,6 @@
 """``xvit-det export CHECKPOINT``: a trained model as one file for onnxruntime, OpenVINO or torch.export, and a check
 that it predicts the same there."""
 
-import shutil
 from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 
@@ -61,6 +60,7 @@ def main(argv: Arguments = None) -> None:
     from xvit_det.deploy import infer
     from xvit_det.deploy.export import OLDEST_OPSET, SUFFIXES, export
     from xvit_det.inference import load
+    from xvit_det.weights.files import is_address
 
     suffix = SUFFIXES[args.format]
     if args.opset < OLDEST_OPSET:
@@ -71,7 +71,8 @@ def main(argv: Arguments = None) -> None:
     if args.calibrate and args.dtype != 'int8':
         raise InputError(f'--calibrate is for --dtype int8, not {args.dtype}')
     ending = suffix if args.dtype == 'fp32' else f'_{args.dtype}{suffix}'
-    path = args.out or Path(args.checkpoint).with_name(f'{Path(args.checkpoint).stem}{ending}')
+    source = Path(Path(args.checkpoint).name) if is_address(args.checkpoint) else Path(args.checkpoint)
+    path = args.out or source.with_name(f'{source.stem}{ending}')
     if path.suffix != suffix:
         raise InputError(f'--out {path}: a file of the format {args.format} ends in {suffix}')
     check_writable(path.parent)
@@ -87,8 +88,6 @@ def main(argv: Arguments = None) -> None:
     print_table(rows, differences, len(images))
     print(f'Exported: {path}')
     if args.format == 'onnx':
-        script = path.with_name('infer.py')
-        shutil.copyfile(infer.__file__, script)
-        print(f'Runs with numpy, Pillow and onnxruntime alone: python {script} {path} IMAGE')
+        print(f'Runs with numpy, Pillow and onnxruntime alone: python {infer.__file__} {path} IMAGE')
     if differences.problem and args.dtype == 'fp32':
         raise SystemExit(f'error: {differences.problem}')

@@ -70,6 +70,7 @@ class Differences:
     Attributes:
         objects: Number of objects, regions or classes that were compared.
         missing: Of these, how many the other has not.
+        extra: How many objects the other has more.
         box: Largest difference of a corner, in pixels.
         score: Of a score.
         mask: Smallest IoU of two masks; of label maps, the smallest share of equal pixels.
@@ -77,6 +78,7 @@ class Differences:
 
     objects: int = 0
     missing: int = 0
+    extra: int = 0
     box: float = 0.0
     score: float = 0.0
     mask: float = 1.0
@@ -89,6 +91,8 @@ class Differences:
             return 'the checkpoint finds nothing in these images, so nothing was compared: give others with --images'
         if self.missing:
             return f'{self.missing} of {self.objects} predictions of the checkpoint are missing in the exported model'
+        if self.extra:
+            return f'the exported model finds {self.extra} objects more than the checkpoint'
         if self.box > BOX_PIXELS or self.score > SCORE or self.mask < self.mask_goal:
             return (
                 f'the exported model differs from the checkpoint: by {self.box:.3g} pixels, {self.score:.3g} of a '
@@ -118,6 +122,7 @@ class Differences:
         same = (expected.labels[:, None] == found.labels) & (np.abs(expected.scores[:, None] - found.scores) < 0.05)
         overlaps = np.where(same, overlaps, 0.0)
         full = len(found) >= len(expected)
+        self.extra += max(0, len(found) - len(expected))
         for i, score in enumerate(expected.scores):
             j = int(overlaps[i].argmax()) if len(found) else 0
             if not len(found) or overlaps[i, j] < 0.5:

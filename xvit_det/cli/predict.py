@@ -53,6 +53,18 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+def _load_exported(args: Namespace) -> 'ExportedPredictor':
+    """A model that `xvit-det export` wrote; what was decided then cannot be chosen now."""
+    from xvit_det.inference.exported import ExportedPredictor
+
+    decided = {'--config': args.config, '--fuse': args.fuse, '--full-size': args.full_size}
+    if given := [name for name, value in decided.items() if value]:
+        raise InputError(f'{" and ".join(given)}: {args.checkpoint} is an exported model, give that to xvit-det export')
+    if args.device not in (None, 'cpu'):
+        raise InputError(f'--device {args.device}: exported models run on the CPU here')
+    return ExportedPredictor(args.checkpoint)
+
+
 @command
 def main(argv: Arguments = None) -> None:
     """Run the command with the arguments ``argv``, by default those of the process."""
@@ -94,15 +106,3 @@ def main(argv: Arguments = None) -> None:
 
 if __name__ == '__main__':
     main()
-
-
-def _load_exported(args: Namespace) -> 'ExportedPredictor':
-    """A model that `xvit-det export` wrote; what was decided then cannot be chosen now."""
-    from xvit_det.inference.exported import ExportedPredictor
-
-    decided = {'--config': args.config, '--fuse': args.fuse, '--full-size': args.full_size}
-    if given := [name for name, value in decided.items() if value]:
-        raise InputError(f'{" and ".join(given)}: {args.checkpoint} is an exported model, give that to xvit-det export')
-    if args.device not in (None, 'cpu'):
-        raise InputError(f'--device {args.device}: exported models run on the CPU here')
-    return ExportedPredictor(args.checkpoint)

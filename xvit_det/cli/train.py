@@ -55,7 +55,7 @@ def main(argv: Arguments = None) -> None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     check_model(cfg)  # as the data: in every process, so that all of them stop
-    images = check_data(cfg, ('train', 'val'))
+    images = check_data(cfg, ('train', 'val'), images=not args.skip_broken_images)
     if cfg.get('load_from') and cfg.get('resume') and not Path(cfg.load_from).is_file():
         raise InputError(f'--resume: {cfg.load_from} is not a file')
     train(cfg, images, args.skip_broken_images)

@@ -25,7 +25,8 @@ def check_entries(
     Args:
         content: From :func:`xvit_det.coco.reading.read_annotations`.
         masks: Whether the pipeline loads masks, so that every object needs a segmentation.
-        evaluated: Whether pycocotools evaluates with the file, which needs ``iscrowd``.
+        evaluated: Whether pycocotools evaluates with the file, which needs ``iscrowd``, and ids that are numbers other
+            than 0.
         needed: Whether there have to be objects.
     """
     found = Findings()
@@ -33,7 +34,7 @@ def check_entries(
     categories = _check_categories(content['categories'], found)
     if not is_panoptic(content):
         annotations = _dicts(content.get('annotations', []))
-        good = _check_keys(annotations, images, categories, found)
+        good = _check_keys(annotations, images, categories, found, evaluated)
         _check_boxes(annotations, images, good, found)
         _check_values(annotations, good, found, evaluated)
         if masks:
@@ -136,12 +137,14 @@ def repeated(entries: list[dict], usable: Sequence[bool] | np.ndarray, key: str,
     return repeats
 
 
-def _check_keys(annotations: list[dict], images: dict, categories: set, found: Findings) -> np.ndarray:
+def _check_keys(annotations: list[dict], images: dict, categories: set, found: Findings, evaluated: bool) -> np.ndarray:
     """Returns the annotations without a fault so far: (n,), bool."""
     image_ids, category_ids, ids = (_ids(annotations, key) for key in ('image_id', 'category_id', 'id'))
     has_box = ['bbox' in annotation for annotation in annotations]
     good = ~found.add('annotation_keys', ~(_is_given(image_ids) & _is_given(category_ids) & _mask(has_box)))
-    found.add('annotation_id', ~_is_given(ids) | repeated(annotations, _is_given(ids), 'id'))
+    # pycocotools keeps the id of a matched object as a number, and takes 0 for none.
+    unusable = _mask([evaluated and (isinstance(number, str) or number == 0) for number in ids])
+    found.add('annotation_id', ~_is_given(ids) | unusable | repeated(annotations, _is_given(ids), 'id'))
     good &= ~found.add('image_unknown', good & _mask([number not in images for number in image_ids]))
     good &= ~found.add('category_unknown', good & _mask([number not in categories for number in category_ids]))
     return good
@@ -175,7 +178,8 @@ def _check_boxes(annotations: list[dict], images: dict, good: np.ndarray, found:
     good &= ~found.add('box_outside', good & outside)
     beyond &= good
     is_many = beyond.sum() > max(FEW_BEYOND, MANY_BEYOND * good.sum())
-    found.add('boxes_beyond' if is_many else 'box_beyond', beyond)
+    fit_as_corners = np.all((extent > start) & (extent <= size + 1), axis=1)[good].all()
+    found.add('boxes_beyond' if is_many and fit_as_corners else 'box_beyond', beyond)
 
 
 def _check_values(annotations: list[dict], good: np.ndarray, found: Findings, evaluated: bool) -> None:

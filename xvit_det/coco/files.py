@@ -6,6 +6,9 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from PIL import Image
+
+from xvit_det.coco.check import MOST_PIXELS
 from xvit_det.coco.problems import Problem
 from xvit_det.errors import InputError
 from xvit_det.image_files import check_file, loaded_size
@@ -69,12 +72,14 @@ def check_opened(
                 wrong.details[position] = size_fault(loaded, annotated)
 
     threads = ThreadPoolExecutor()  # Pillow decodes outside Python's lock
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MOST_PIXELS // 2  # Pillow refuses twice as many
     try:
         done = threads.map(look, todo)
         for _ in progress(done, len(todo)) if progress else done:
             pass
     finally:
         threads.shutdown(cancel_futures=True)
+        Image.MAX_IMAGE_PIXELS = limit
     for problem in (unreadable, wrong):
         problem.positions = sorted(problem.details)
     return [problem for problem in (unreadable, wrong) if problem.positions]

@@ -43,7 +43,11 @@ KINDS = {
     'category_name_twice': Kind(ERROR, 'categories', "categories with another category's name"),
     'category_unused': Kind(NOTE, 'categories', 'categories without annotations'),
     'annotation_keys': Kind(ERROR, 'annotations', 'annotations without a usable image_id, category_id or bbox'),
-    'annotation_id': Kind(ERROR, 'annotations', "annotations without an id, or with another annotation's"),
+    'annotation_id': Kind(
+        ERROR,
+        'annotations',
+        "annotations without an id, with another's, or with one that evaluation mistakes",
+    ),
     'image_unknown': Kind(ERROR, 'annotations', 'annotations of an image_id that no image has'),
     'category_unknown': Kind(ERROR, 'annotations', 'annotations of a category_id that no category has'),
     'box_not_finite': Kind(ERROR, 'annotations', 'boxes that are not four finite numbers'),
@@ -52,7 +56,9 @@ KINDS = {
     'box_outside': Kind(WARNING, 'annotations', 'boxes outside their image, which mmdet leaves out'),
     'box_beyond': Kind(NOTE, 'annotations', 'boxes that reach more than a pixel beyond their image'),
     'boxes_beyond': Kind(
-        ERROR, 'annotations', "boxes beyond their image, too many for slips: COCO's are x, y, width, height"
+        ERROR,
+        'annotations',
+        "boxes beyond their image; all fit as x1, y1, x2, y2, but COCO's are x, y, width, height",
     ),
     'area': Kind(ERROR, 'annotations', 'annotations whose area is absent or no finite number'),
     'area_empty': Kind(WARNING, 'annotations', 'annotations of area 0 or less, which mmdet leaves out'),

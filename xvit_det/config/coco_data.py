@@ -63,15 +63,18 @@ def coco_file(cfg: Config, split: str, dataset: ConfigDict) -> CocoFile:
     """The annotation file of a dataset for which :func:`is_coco` is true."""
     prefix = dataset.get('data_prefix') or {}
     folder = resolve(dataset, prefix.get('img', '') if isinstance(prefix, dict) else prefix)
-    steps = {str(step['type']).rpartition('.')[2]: step for step in dataset.get('pipeline') or ()}
+    steps = {_type_name(step): step for step in dataset.get('pipeline') or ()}
     loads = steps.get('LoadAnnotations')
+    # Datasets that make paths of their own, and images that are not turned: what is loaded is not known here.
+    is_known = _finds_files_as_coco(find_class(dataset.get('type'), cfg.get('default_scope')))
+    is_known &= 'ignore_orientation' not in steps.get('LoadImageFromFile', {}).get('color_type', '')
     filters = {} if split != 'train' else dataset.get('filter_cfg') or {}
     metrics = [m for m in metric_configs(cfg, split) if not m.get('format_only')] if split != 'train' else []
     is_only = len([*dataset_configs(cfg, split)]) == 1  # another one of images without objects is a background
     kinds = {kind for metric in metrics for kind in np.atleast_1d(metric.get('metric', 'bbox')).tolist()}
     return CocoFile(
         resolve(dataset, dataset['ann_file']),
-        None if dataset.get('backend_args') or '://' in folder else folder,
+        None if dataset.get('backend_args') or '://' in folder or not is_known else folder,
         masks=bool(loads and loads.get('with_mask')) or 'segm' in kinds,
         evaluated=any(str(m['type']).endswith('CocoMetric') and m.get('ann_file') for m in metrics),
         needed=bool(metrics or filters.get('filter_empty_gt') or (split == 'train' and loads and is_only)),
@@ -79,8 +82,24 @@ def coco_file(cfg: Config, split: str, dataset: ConfigDict) -> CocoFile:
     )
 
 
-def check_coco(file: CocoFile) -> dict[str, Any]:
+def _type_name(step: ConfigDict) -> str:
+    """The name of a transform, given as text or, in configs in Python style, as a class."""
+    return getattr(step['type'], '__name__', str(step['type']).rpartition('.')[2])
+
+
+def _finds_files_as_coco(cls: Any) -> bool:
+    from mmdet.datasets import CocoDataset
+
+    methods = ('load_data_list', 'parse_data_info')
+    return not issubclass(cls, CocoDataset) or all(getattr(cls, m) is getattr(CocoDataset, m) for m in methods)
+
+
+def check_coco(file: CocoFile, images: bool = True) -> dict[str, Any]:
     """The cheap check before training: annotations, the presence of images, the sizes of some.
+
+    Args:
+        file: And how it is used.
+        images: Whether to look at images.
 
     Returns:
         The content of the file.
@@ -90,9 +109,12 @@ def check_coco(file: CocoFile) -> dict[str, Any]:
     """
     with no_collection():
         content = read_annotations(file.path)
-        problem = worst(check_entries(content, **file.needs)) or worst(_check_some_images(content, file.folder))
+        problem = worst(check_entries(content, **file.needs))
+        if images and not problem:
+            problem = worst(_check_some_images(content, file.folder))
     if problem:
-        where = f'{file.path} {file.folder}' if file.folder else file.path
+        where = f'{file.path} {file.folder}' if file.folder else f'{file.path} --no-images'
+        where += '' if file.masks else ' --no-masks'
         raise InputError(
             f'{problem.sentence(file.path, content)}; `xvit-det check-data {where}` lists everything that is wrong, '
             'and with --fix it writes a file without that'

@@ -25,8 +25,13 @@ from xvit_det.errors import InputError
 OTHER_CLASSES = ('backbone', 'neck', 'rpn_head', 'semantic_head', 'teacher', 'init_cfg')
 
 
-def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
+def check_data(cfg: Config, splits: Sequence[str], images: bool = True) -> dict[str, int]:
     """Check files, class names and the model's number of classes for ``splits`` ('train', 'val', 'test').
+
+    Args:
+        cfg: The config.
+        splits: Of the data.
+        images: Whether to look at COCO's images, beside the annotations.
 
     Returns:
         Number of images per split, for the splits that have an annotation file or label maps.
@@ -46,7 +51,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> dict[str, int]:
             if is_coco(dataset, cls):
                 file = coco_file(cfg, split, dataset)
                 if file not in files:  # and not the annotations: all of COCO's take 3 GB
-                    content = check_coco(file)
+                    content = check_coco(file, images)
                     files[file] = [category['name'] for category in content['categories']], len(content['images'])
                 names, number = files[file]
                 _check_categories(file.path, names, classes)

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 import xvit_det
 from xvit_det.backbones import Backbone
+from xvit_det.deploy import infer
 from xvit_det.deploy.graphs.models import GRAPHS, ClassifierGraph
 from xvit_det.deploy.preparation import input_steps
 from xvit_det.errors import InputError
@@ -50,7 +52,7 @@ def export(model: 'Predictor', path: str | Path, opset: int = OLDEST_OPSET) -> d
     :mod:`xvit_det.deploy.infer`.
 
     Args:
-        model: As :func:`xvit_det.load` gives it, on the CPU. Fuse it first if the file shall hold the fused one.
+        model: As :func:`xvit_det.load` gives it, on the CPU. Fuse it first to export the fused model.
         path: ``.onnx``; ``.xml`` for OpenVINO, which writes a ``.bin`` beside it; ``.pt2`` for ``torch.export``.
         opset: ONNX's version, at least 18.
 
@@ -63,7 +65,8 @@ def export(model: 'Predictor', path: str | Path, opset: int = OLDEST_OPSET) -> d
     _check_path(path, opset)
     graph: Any = make_graph(model.model, model.takes_rgb)
     about = describe(model)
-    traced = {**about, 'least': _round_up(max(about['least'], graph.largest_stride + 1), about['multiple'])}
+    least = max([graph.largest_stride + 1, *map(_least_side, graph.modules())])
+    traced = about if about['size'] else {**about, 'least': _round_up(least, about['multiple'])}
     program = trace(graph, traced)
     if Path(path).suffix == '.pt2':  # which insists on what held when it was traced; ONNX takes smaller images, too
         about = traced
@@ -126,18 +129,25 @@ def describe(model: 'Predictor') -> dict[str, Any]:
     if test_cfg := getattr(preprocessor, 'test_cfg', None):
         multiple = test_cfg.get('size_divisor') or multiple
     count = {'detection': 4, 'segmentation': 3, 'classification': 1}[model.task]
+    steps = input_steps(model.pipeline)
     return dict(
         format=1,
         version=xvit_det.__version__,
         task=model.task,
         classes=list(model.classes),
-        steps=input_steps(model.pipeline),
+        steps=steps,
         multiple=multiple,
-        least=_round_up(max(map(_least_side, graph.modules())), multiple),
-        size=fixed_size(model.model),
+        least=multiple,
+        size=prepared_size(steps) if model.task == 'classification' else fixed_size(model.model),
         inputs=INPUTS[:count],
         outputs=list(graph.outputs),
     )
+
+
+def prepared_size(steps: list[dict[str, Any]]) -> list[int] | None:
+    """Height and width to which the steps of a test pipeline bring every image, if they do."""
+    sizes = {infer.prepare(Image.new('RGB', size), steps).shape[:2] for size in ((640, 480), (480, 640))}
+    return list(sizes.pop()) if len(sizes) == 1 else None
 
 
 def fixed_size(model: nn.Module) -> list[int] | None:
@@ -167,10 +177,35 @@ def trace(graph: nn.Module, about: dict[str, Any]) -> torch.export.ExportedProgr
         return _record(graph, examples[:count], dynamic[:count])
 
 
-def _record(module: nn.Module, examples: tuple, dynamic: tuple) -> torch.export.ExportedProgram:
-    return torch.export.export(
+def _record(module: nn.Module, examples: tuple[Tensor, ...], dynamic: tuple[dict, ...]) -> torch.export.ExportedProgram:
+    """Record what a module computes, and try it with another batch, of odd and of even sides.
+
+    What the exporter cannot prove about sizes it checks when the program runs, and ONNX does not check at all. So what
+    holds for the examples only, such as a size that became a constant, has to be found here.
+
+    Raises:
+        InputError: It does not hold for other sizes.
+    """
+    program = torch.export.export(
         module, examples, dynamic_shapes=dynamic, strict=False, prefer_deferred_runtime_asserts_over_guards=True
     )
+    images = next(i for i, axes in enumerate(dynamic) if len(axes) > 1 or axes)
+    axes = [axis for axis in dynamic[images] if axis]
+    for more in (1, 2, 3) if axes else ():
+        x = examples[images]
+        steps = [_multiple(dynamic[images][axis]) * more for axis in axes]
+        for axis, step in zip(axes, steps, strict=True):
+            x = torch.cat((x, x.narrow(axis, 0, step)), dim=axis)
+        try:
+            program.module()(x[:1], *(value[:1] if value.ndim else value for value in examples[1:]))
+        except (AssertionError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f'{type(module).__name__} cannot be exported for all sizes of images: {reason}') from error
+    return program
+
+
+def _multiple(dim: Any) -> int:
+    return getattr(dim, 'fn', lambda n: n)(1)
 
 
 def _round_up(number: int, multiple: int) -> int:

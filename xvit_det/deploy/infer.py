@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from PIL import Image, ImageDraw, ImageOps
 
 
@@ -16,6 +15,8 @@ class Model:
     so many threads (0: all)."""
 
     def __init__(self, path: str, providers: list[str] | None = None, threads: int = 0) -> None:
+        import onnxruntime  # not above: other runtimes share the rest
+
         if unknown := {*(providers or ())} - {*onnxruntime.get_available_providers()}:
             raise ValueError(f'this onnxruntime has {onnxruntime.get_available_providers()}, not {sorted(unknown)}')
         options = onnxruntime.SessionOptions()
@@ -26,9 +27,8 @@ class Model:
         self.about: dict[str, Any] = json.loads(about)
 
     def predict(self, images: list[Image.Image], score: float = 0.3) -> list[dict[str, np.ndarray]]:
-        """Predict a batch of images; segmentors want them of one size. For each image, a detector gives `boxes` (N, 4)
-        as x1, y1, x2, y2 in its pixels, `scores`, `labels` and, if it has them, `masks` (N, H, W); a segmentor a
-        `label_maps` (H, W); and a classifier the `scores` of all classes."""
+        """Predict a batch of images, best of one size, as padding can change what is found. Each gets `boxes` (N, 4) as
+        x1, y1, x2, y2, `scores`, `labels` and perhaps `masks` (N, H, W); or `label_maps` (H, W); or all `scores`."""
         images = [upright(image) for image in images]
         outputs = self.run([prepare(image, self.about['steps']) for image in images], images, score)
         if 'image' not in outputs:
@@ -41,8 +41,7 @@ class Model:
 
     def run(self, prepared: list[np.ndarray], originals: list[Image.Image], score: float) -> dict[str, np.ndarray]:
         """The outputs for prepared images (H, W, 3) in RGB."""
-        outputs = self.call(self.inputs(prepared, originals, score))
-        return dict(zip(self.about['outputs'], outputs, strict=True))
+        return dict(zip(self.about['outputs'], self.call(self.inputs(prepared, originals, score)), strict=True))
 
     def inputs(self, prepared: list[np.ndarray], originals: list[Image.Image], score: float) -> dict[str, np.ndarray]:
         """The model's own inputs for prepared images."""
@@ -61,8 +60,11 @@ class Model:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """An image in RGB, turned as its EXIF orientation says."""
-    return ImageOps.exif_transpose(image).convert('RGB')
+    """An image in RGB and 8 bits, turned as its EXIF orientation says."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith('I;16'):  # which convert would clip
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert('RGB')
 
 
 def prepare(image: Image.Image, steps: list[dict[str, Any]]) -> np.ndarray:
@@ -98,8 +100,7 @@ def resize(image: Image.Image, size: tuple[int, int], backend: str, interpolatio
     low, high, near, far = _taps(image.width, size[0])
     rows = pixels[:, low] * near[:, None] + pixels[:, high] * far[:, None]  # (H, w, 3)
     low, high, near, far = _taps(image.height, size[1])
-    near, far = near[:, None, None], far[:, None, None]
-    total = (near * (rows[low] >> 4) >> 16) + (far * (rows[high] >> 4) >> 16) + 2 >> 2
+    total = (near[:, None, None] * (rows[low] >> 4) >> 16) + (far[:, None, None] * (rows[high] >> 4) >> 16) + 2 >> 2
     return Image.fromarray(total.clip(0, 255).astype(np.uint8))
 
 
@@ -138,12 +139,12 @@ def main() -> None:
         found = model.predict([image], args.score)[0]
         if args.draw and 'boxes' in found and name == args.images[0]:
             draw(image, found, model.about['classes']).save(args.draw)
-        lists = {key: values.tolist() for key, values in found.items() if key != 'masks'}
-        print(json.dumps(dict(image=name, **lists, classes=model.about['classes'])))
+        found = {key: values.tolist() for key, values in found.items() if key != 'masks'}
+        print(json.dumps(dict(image=name, **found, classes=model.about['classes'])))
 
 
 if __name__ == '__main__':
     try:
         main()
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # onnxruntime has exceptions of its own
         raise SystemExit(f'error: {error}') from None

@@ -20,14 +20,14 @@ def input_steps(pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Raises:
         InputError: A step that only the training framework has.
     """
-    steps = (_describe(step, str(step['type']).rpartition('.')[2]) for step in pipeline)
-    return [step for step in steps if step]
+    return [described for step in pipeline if (described := _describe(step))]
 
 
-def _describe(step: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+def _describe(step: Mapping[str, Any]) -> dict[str, Any] | None:
+    name = getattr(step['type'], '__name__', str(step['type']).rpartition('.')[2])
     if name.startswith(_SILENT):
         return None
-    if name == 'Resize' and step.get('scale_factor') == 1.0:
+    if name in ('Resize', 'FixScaleResize') and step.get('scale_factor') == 1.0:
         return None
     filters = dict(backend=step.get('backend', 'cv2'), interpolation=step.get('interpolation', 'bilinear'))
     if filters['interpolation'] not in _FILTERS.get(filters['backend'], ()):

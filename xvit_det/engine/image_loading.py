@@ -61,9 +61,9 @@ class GuardedLoading:
                 f'{path} cannot be loaded: {(str(error).splitlines() or [type(error).__name__])[0]}'
             ) from error
         if self.sized and loaded is not None and (size := loaded['img'].shape[:2]) != annotated:
+            turned = ', turned as its EXIF orientation says,' if size == annotated[::-1] else ''
             raise InputError(
-                f'{path} is loaded as {size[1]}x{size[0]}, turned as its EXIF orientation says, but annotated '
-                f'as {annotated[1]}x{annotated[0]}'
+                f'{path} is loaded as {size[1]}x{size[0]}{turned} but annotated as {annotated[1]}x{annotated[0]}'
             )
         return loaded
 

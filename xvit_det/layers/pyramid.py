@@ -1,17 +1,15 @@
 """From a backbone's maps to the strides that a detector's neck expects, as in XCiT's detection models."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
-from xvit_det.kernels import is_exporting
 from xvit_det.layers.gelu import InplaceGELU
 from xvit_det.layers.norm import build_norm, fold_norm
 from xvit_det.layers.padding import ImageExtents
+from xvit_det.layers.pooling import max_pool
 
 STRIDES = (4, 8, 16, 32)
 
@@ -103,15 +101,7 @@ def _pool_inside(pool: nn.MaxPool2d, x: Tensor, extents: ImageExtents | None, st
         )
     mask = None if extents is None else extents.mask(x.shape[-2:], stride)
     if mask is None:
-        return _pool(pool, x)
+        return max_pool(x, pool.kernel_size, pool.kernel_size, ceil_mode=pool.ceil_mode)
     lowest = torch.finfo(x.dtype).min  # not -inf, of which onnxruntime's pooling makes this number
-    x = _pool(pool, x.masked_fill(~mask, lowest))
+    x = max_pool(x.masked_fill(~mask, lowest), pool.kernel_size, pool.kernel_size, ceil_mode=pool.ceil_mode)
     return x.masked_fill(x == lowest, 0)
-
-
-def _pool(pool: nn.MaxPool2d, x: Tensor) -> Tensor:
-    """``pool(x)``, in export as a graph for odd and even sides alike."""
-    if not (pool.ceil_mode and is_exporting()):
-        return pool(x)
-    side = cast(int, pool.kernel_size)
-    return F.max_pool2d(F.pad(x, (0, side - 1, 0, side - 1), value=torch.finfo(x.dtype).min), side)

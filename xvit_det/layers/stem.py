@@ -11,6 +11,7 @@ from xvit_det.functional import pad_amount
 from xvit_det.layers.gelu import InplaceGELU
 from xvit_det.layers.norm import build_norm, fold_norm
 from xvit_det.layers.padding import ImageExtents, zero_padding_
+from xvit_det.layers.pooling import max_pool
 
 
 class ConvStem(nn.Module):
@@ -178,13 +179,13 @@ class ConvTokenizer(nn.Module):
             nn.Conv2d(a, b, kernel, stride=stride, padding=kernel // 2, bias=False)
             for a, b, stride in zip(ins, widths, strides, strict=False)
         )
-        self.pool = nn.MaxPool2d(3, stride=pool_stride, padding=1)
+        self.pool_stride = pool_stride
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C, h, w), every stride rounding up."""
         x = x.contiguous(memory_format=torch.channels_last)
         for conv in self.convs:
-            x = self.pool(conv(x).relu_())
+            x = max_pool(conv(x).relu_(), 3, self.pool_stride, padding=1)
         return x
 
 

@@ -83,7 +83,9 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, images: Tensor, iou:
 
 
 def within_limit(images: Tensor, batch_size: int, limit: int) -> Tensor:
-    """Numbers of the first ``limit`` boxes of each image: (M,) -> (K,)."""
+    """Numbers of the first ``limit`` boxes of each image, or of all with a limit of -1: (M,) -> (K,)."""
+    if limit <= 0:
+        return torch.arange(images.shape[0], device=images.device)
     of_image = images[:, None] == torch.arange(batch_size, device=images.device)  # (M, B)
     rank = of_image.long().cumsum(0).gather(1, images[:, None])[:, 0]  # 1 for an image's first
     return true_at(rank <= limit)[:, 0]
@@ -95,7 +97,7 @@ def nms_iou(settings: Any) -> float:
     Raises:
         InputError: Another kind of NMS than the plain one.
     """
-    known = {'type', 'iou_threshold', 'split_thr', 'max_num'}
-    if settings.get('type', 'nms') != 'nms' or set(settings) - known:
-        raise InputError(f'export knows plain NMS (type nms, iou_threshold), not {dict(settings)}')
+    known = {'type', 'iou_threshold', 'split_thr'}
+    if not settings or settings.get('type', 'nms') != 'nms' or set(settings) - known:
+        raise InputError(f'export knows plain NMS (type nms, iou_threshold), not nms={settings and dict(settings)}')
     return float(settings['iou_threshold'])

@@ -50,6 +50,21 @@ class DetectorGraph(nn.Module):
         """Of its maps. A map of one cell is a special case that is not exported: images are padded to more."""
         raise NotImplementedError
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """The neck's maps of normalised images (B, 3, H, W)."""
+        neck = self.model.neck
+        if type(neck).__name__ != 'FPN' or neck.add_extra_convs:
+            return list(self.model.extract_feat(x))
+        # mmdet pools the last map with a kernel of 1, which torch's exporter records for odd or for even sides.
+        wanted, neck.num_outs = neck.num_outs, neck.backbone_end_level - neck.start_level
+        try:
+            maps = list(self.model.extract_feat(x))
+        finally:
+            neck.num_outs = wanted
+        while len(maps) < wanted:
+            maps.append(maps[-1][:, :, ::2, ::2])
+        return maps
+
     def find(self, x: Tensor, sizes: Tensor, factors: Tensor) -> Boxes:
         """Boxes in pixels of the original images, which are larger than those of the batch by ``factors`` (B, 2)."""
         raise NotImplementedError
@@ -67,7 +82,7 @@ class RetinaNetGraph(DetectorGraph):
         return max(map(max, self.model.bbox_head.prior_generator.strides))
 
     def find(self, x: Tensor, sizes: Tensor, factors: Tensor) -> Boxes:
-        return dense_boxes(self.model.bbox_head, self.model.extract_feat(x), sizes, factors)
+        return dense_boxes(self.model.bbox_head, self.maps(x), sizes, factors)
 
 
 class DINOGraph(DetectorGraph):
@@ -86,7 +101,7 @@ class DINOGraph(DetectorGraph):
     def find(self, x: Tensor, sizes: Tensor, factors: Tensor) -> Boxes:
         from xvit_det.deploy.graphs.dino import dino_boxes
 
-        return dino_boxes(self.model, self.model.extract_feat(x), sizes, (x.shape[2], x.shape[3]), factors)
+        return dino_boxes(self.model, self.maps(x), sizes, (x.shape[2], x.shape[3]), factors)
 
 
 class RCNNGraph(DetectorGraph):
@@ -108,7 +123,7 @@ class RCNNGraph(DetectorGraph):
         """As :class:`DetectorGraph`."""
         roi_head = self.model.roi_head
         factors = original_sizes / sizes
-        maps = self.model.extract_feat(self.normalize(images, sizes))
+        maps = self.maps(self.normalize(images, sizes))
         proposals = dense_boxes(self.model.rpn_head, maps, sizes)
         if not roi_head.with_mask:
             return tuple(_above(region_boxes(roi_head, maps, proposals, sizes, factors), score))
@@ -141,6 +156,10 @@ class SegmentorGraph(nn.Module):
             raise InputError(f'export does not know the head {type(segmentor.decode_head).__name__}')
         self.normalize = Normalize(segmentor.data_preprocessor)
         self.model = segmentor
+        for module in list(segmentor.modules()):
+            for name, child in module.named_children():
+                if type(child).__name__ == 'Upsample' and getattr(child, 'scale_factor', None):
+                    setattr(module, name, _Upsample(child))
 
     def forward(self, images: Tensor, sizes: Tensor, original_sizes: Tensor) -> tuple[Tensor, ...]:
         """Segment.
@@ -151,16 +170,38 @@ class SegmentorGraph(nn.Module):
             original_sizes: (B, 2), before resizing: the same for all.
 
         Returns:
-            Class numbers (B, H', W') uint8 of the original images' pixels.
+            Class numbers (B, H', W'), uint8 or for more than 256 classes int32, of the original images' pixels.
         """
         head = self.model.decode_head
         x = self.normalize(images, sizes)
         logits = head(self.model.extract_feat(x))
+        if not isinstance(logits, Tensor):
+            raise InputError(f'export knows heads that give one map of logits, not {type(head).__name__}')
         interpolate = functools.partial(F.interpolate, mode='bilinear', align_corners=head.align_corners)
         height, width = (_extent(side) for side in sizes[0].unbind())
         logits = interpolate(logits, size=x.shape[2:])[:, :, :height, :width]
         height, width = (_extent(side) for side in original_sizes[0].unbind())
-        return (interpolate(logits, size=(height, width)).argmax(1).to(torch.uint8),)
+        labels = interpolate(logits, size=(height, width)).argmax(1)
+        return (labels.to(torch.uint8 if logits.shape[1] <= 256 else torch.int32),)
+
+
+class _Upsample(nn.Module):
+    """mmseg's ``Upsample`` by a whole factor, which would make constants of the sizes.
+
+    Args:
+        layer: The layer that it takes the place of.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        if int(layer.scale_factor) != layer.scale_factor:
+            raise InputError(f'export knows an Upsample by a whole factor, not by {layer.scale_factor}')
+        self.factor = int(layer.scale_factor)
+        self.options = dict(mode=layer.mode, align_corners=layer.align_corners)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, f·h, f·w)."""
+        return F.interpolate(x, size=(self.factor * x.shape[2], self.factor * x.shape[3]), **self.options)
 
 
 class ClassifierGraph(nn.Module):
@@ -176,6 +217,11 @@ class ClassifierGraph(nn.Module):
 
     def __init__(self, classifier: Any, takes_rgb: bool = False) -> None:
         super().__init__()
+        names = [base.__name__ for base in type(classifier.head).__mro__]
+        if 'ClsHead' not in names or 'MultiLabelClsHead' in names:
+            raise InputError(f'export knows classifiers with one class for an image, not those of {names[0]}')
+        if (getattr(classifier.data_preprocessor, 'pad_size_divisor', None) or 1) > 1:
+            raise InputError('export knows no classifiers that pad their images: pad_size_divisor > 1')
         self.normalize = Normalize(classifier.data_preprocessor, takes_rgb)
         self.model = classifier
 

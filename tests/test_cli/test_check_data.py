@@ -67,7 +67,7 @@ def test_faults_are_counted_and_repaired(check, edit):
     assert status == 1 and 'Training or evaluation would break' in output
     for part in (
         *('0 bytes', 'cannot be read', 'another size than annotated', 'four finite numbers', 'no category has'),
-        *("another annotation's", 'mmdet leaves out', 'categories without annotations', '[red]ring'),
+        *("another's", 'mmdet leaves out', 'categories without annotations', '[red]ring'),
     ):
         assert part in output
     status, output = check(path, images, '--no-images')

@@ -333,3 +333,32 @@ def test_statistics():
     assert classes['cat'][1:] == (3, 3, 2, 1, 0, 0)  # 10x12 and 2x48 are small, 64x48 is medium
     assert classes['dog'][1:] == (2, 2, 1, 1, 0, 0)
     assert summarize(sound()).sides.tolist()[-1] == pytest.approx((64 * 48) ** 0.5)
+
+
+def made(boxes, ids=None):
+    """A file with one image of 100 x 80 pixels and these boxes."""
+    numbers = ids or range(1, len(boxes) + 1)
+    annotations = [
+        dict(id=i, image_id=1, category_id=1, bbox=box, area=box[2] * box[3], iscrowd=0)
+        for i, box in zip(numbers, boxes, strict=True)
+    ]
+    images = [dict(id=1, file_name='a.jpg', width=100, height=80)]
+    return dict(images=images, annotations=annotations, categories=[dict(id=1, name='a')])
+
+
+def kinds(content, **needs):
+    return {problem.kind: problem.level for problem in check_entries(content, masks=False, **needs)}
+
+
+def test_boxes_that_reach_beyond_the_image_are_legal_unless_all_are_corners():
+    amodal = [[-6, 10, 40, 30]] * 12 + [[20, 10, 10, 30]] * 20
+    assert kinds(made(amodal)) == dict(box_beyond='note')
+    corners = [[60, 50, 90, 78]] * 12 + [[20, 10, 30, 40]] * 20
+    assert kinds(made(corners)) == dict(boxes_beyond='error')
+
+
+def test_ids_that_evaluation_mistakes_are_errors_where_it_runs():
+    boxes = [[1, 1, 10, 10], [20, 20, 10, 10]]
+    for ids in ([0, 1], ['a', 'b']):
+        assert kinds(made(boxes, ids)) == dict(annotation_id='error')
+        assert kinds(made(boxes, ids), evaluated=False) == {}

@@ -77,7 +77,7 @@ def test_a_padded_batch_in_onnxruntime(mask_rcnn, draw_images):
 BACKBONES = {
     'X-ViT, fused, padding masked': lambda: xvit_det.XViT(arch=ARCH, mask_padding=True).eval().fuse(),
     'X-ViT, class attention': lambda: xvit_det.XViT(arch=ARCH, out_type='cls_token'),
-    'performer': lambda: xvit_det.ViX(arch=PLAIN, mixer='performer', img_size=128, position='axial', stem='conv'),
+    'performer': lambda: xvit_det.ViX(arch=PLAIN, mixer='performer', img_size=128, position='axial', stem='deep_conv'),
     'nystrom': lambda: xvit_det.ViX(arch=PLAIN, mixer='nystrom', img_size=128),
     'fourier': lambda: xvit_det.ViX(arch=PLAIN, mixer='fourier', img_size=128),
     'linformer': lambda: xvit_det.ViX(arch=PLAIN, mixer='linformer', img_size=128),

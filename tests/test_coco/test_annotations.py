@@ -346,19 +346,19 @@ def made(boxes, ids=None):
     return dict(images=images, annotations=annotations, categories=[dict(id=1, name='a')])
 
 
-def kinds(content, **needs):
+def levels(content, **needs):
     return {problem.kind: problem.level for problem in check_entries(content, masks=False, **needs)}
 
 
 def test_boxes_that_reach_beyond_the_image_are_legal_unless_all_are_corners():
     amodal = [[-6, 10, 40, 30]] * 12 + [[20, 10, 10, 30]] * 20
-    assert kinds(made(amodal)) == dict(box_beyond='note')
+    assert levels(made(amodal)) == dict(box_beyond='note')
     corners = [[60, 50, 90, 78]] * 12 + [[20, 10, 30, 40]] * 20
-    assert kinds(made(corners)) == dict(boxes_beyond='error')
+    assert levels(made(corners)) == dict(boxes_beyond='error')
 
 
 def test_ids_that_evaluation_mistakes_are_errors_where_it_runs():
     boxes = [[1, 1, 10, 10], [20, 20, 10, 10]]
     for ids in ([0, 1], ['a', 'b']):
-        assert kinds(made(boxes, ids)) == dict(annotation_id='error')
-        assert kinds(made(boxes, ids), evaluated=False) == {}
+        assert levels(made(boxes, ids)) == dict(annotation_id='error')
+        assert levels(made(boxes, ids), evaluated=False) == {}

@@ -63,7 +63,7 @@ class Brightness:
     """A detector with a known answer: one box around all bright pixels of what it sees."""
 
     classes = ('spot',)
-    cfg = dict(default_scope='mmdet')
+    task = 'detection'
 
     def predict(self, pixels: np.ndarray, score: float) -> Prediction:
         rows, columns = np.nonzero(pixels[..., 0] > 128)

@@ -64,7 +64,8 @@ def region_boxes(
         factors: (B, 2), by which boxes are multiplied before NMS; ``None``: they stay in pixels of the batch.
     """
     cfg, box_head = head.test_cfg, head.bbox_head
-    cls_score, deltas = box_head(region_features(head.bbox_roi_extractor, maps, _rois(proposals)))
+    predicted = box_head(region_features(head.bbox_roi_extractor, maps, _rois(proposals)))
+    cls_score, deltas = (values[:-1] for values in predicted)
     scores = cls_score.softmax(-1)[:, :-1]  # (M, classes); the last is the background
     deltas = deltas.unflatten(1, (-1, 4))  # (M, classes or 1, 4)
     boxes = decode(proposals.boxes[:, None], deltas, box_head.bbox_coder, sizes[proposals.images][:, None])
@@ -79,7 +80,9 @@ def region_boxes(
 
 def region_masks(head: Any, maps: Sequence[Tensor], found: Boxes) -> Tensor:
     """The mask of each box, as probabilities (M, s, s) over the box."""
-    logits = head.mask_head(region_features(head.mask_roi_extractor, maps, _rois(found)))  # (M, classes or 1, s, s)
+    logits = head.mask_head(region_features(head.mask_roi_extractor, maps, _rois(found)))[
+        :-1
+    ]  # (M, classes or 1, s, s)
     if head.mask_head.class_agnostic:
         return logits[:, 0].sigmoid()
     return logits[torch.arange(logits.shape[0], device=logits.device), found.labels].sigmoid()
@@ -114,4 +117,8 @@ def _weights(low: Tensor, high: Tensor, length: int, side: int) -> Tensor:
 
 
 def _rois(found: Boxes) -> Tensor:
-    return torch.cat((found.images[:, None].to(found.boxes.dtype), found.boxes), dim=1)
+    """(M + 1, 5): number of the image and box of each, and a last one for nothing: the norms of heads cannot be computed
+    of no regions at all in ONNX."""
+    rois = torch.cat((found.images[:, None].to(found.boxes.dtype), found.boxes), dim=1)
+    spare = torch.cat((rois.new_zeros(1, 3), rois.new_ones(1, 2)), dim=1)
+    return torch.cat((rois, spare))

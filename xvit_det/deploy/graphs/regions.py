@@ -117,8 +117,8 @@ def _weights(low: Tensor, high: Tensor, length: int, side: int) -> Tensor:
 
 
 def _rois(found: Boxes) -> Tensor:
-    """(M + 1, 5): number of the image and box of each, and a last one for nothing: the norms of heads cannot be computed
-    of no regions at all in ONNX."""
+    """(M + 1, 5): number of the image and box of each, and a spare one at the end: heads with norms cannot be computed
+    for no region at all in ONNX."""
     rois = torch.cat((found.images[:, None].to(found.boxes.dtype), found.boxes), dim=1)
     spare = torch.cat((rois.new_zeros(1, 3), rois.new_ones(1, 2)), dim=1)
     return torch.cat((rois, spare))

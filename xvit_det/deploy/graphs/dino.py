@@ -117,10 +117,11 @@ def _decode(
     decoder, head = detector.decoder, detector.bbox_head
     query = detector.query_embedding.weight[None].expand(memory.shape[0], -1, -1)
     last = len(decoder.layers) - 1
+    features = next(decoder.ref_point_head.parameters()).shape[1] // 4  # of each coordinate; OneDL has twice as many
     before = references
     for number, layer in enumerate(decoder.layers):
         scaled = references[:, :, None] * torch.cat((ratios, ratios), dim=-1)[:, None]  # (B, Q, L, 4)
-        position = decoder.ref_point_head(coordinate_to_encoding(scaled[:, :, 0], num_feats=query.shape[2]))
+        position = decoder.ref_point_head(coordinate_to_encoding(scaled[:, :, 0], num_feats=features))
         query = layer.norms[0](layer.self_attn(query, query, query, query_pos=position, key_pos=position))
         query = layer.norms[1](_attend(layer.cross_attn, query, position, memory, masked, scaled, shapes))
         query = layer.norms[2](layer.ffn(query))

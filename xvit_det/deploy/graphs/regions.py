@@ -80,9 +80,8 @@ def region_boxes(
 
 def region_masks(head: Any, maps: Sequence[Tensor], found: Boxes) -> Tensor:
     """The mask of each box, as probabilities (M, s, s) over the box."""
-    logits = head.mask_head(region_features(head.mask_roi_extractor, maps, _rois(found)))[
-        :-1
-    ]  # (M, classes or 1, s, s)
+    features = region_features(head.mask_roi_extractor, maps, _rois(found))
+    logits = head.mask_head(features)[:-1]  # (M, classes or 1, s, s)
     if head.mask_head.class_agnostic:
         return logits[:, 0].sigmoid()
     return logits[torch.arange(logits.shape[0], device=logits.device), found.labels].sigmoid()

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+import torchvision
 from mmdet.structures import DetDataSample
 
+from xvit_det.deploy.graphs.boxes import suppress
 from xvit_det.deploy.graphs.models import GRAPHS
 
 DETECTORS = {
@@ -44,3 +46,24 @@ def test_a_padded_batch_is_detected_as_by_mmdet(name, small_detector, draw_image
             h, w = originals[i]
             assert not masks[0][chosen][:, h:].any() or h == max(size[0] for size in originals)
             assert (masks[0][chosen][:, :h, :w] == expected.masks).float().mean() > 0.999
+
+
+def test_suppression_exports_for_any_number_of_boxes():
+    """Also for none and for one, of which torchvision's own declaration of NMS makes an assertion that fails."""
+
+    class Suppression(torch.nn.Module):
+        def forward(self, boxes, scores, groups):
+            return suppress(boxes, scores, groups, torch.zeros_like(groups), 0.5)
+
+    def draw(count):
+        corners = 50 * torch.rand(count, 2)
+        return torch.cat((corners, corners + 50), 1), torch.rand(count), torch.arange(count) % 2
+
+    torch.manual_seed(0)
+    number = torch.export.Dim('number', min=0, max=1000)
+    program = torch.export.export(Suppression(), draw(9), dynamic_shapes=[{0: number}] * 3, strict=False).module()
+    for count in (0, 1, 2, 40):
+        boxes, scores, groups = draw(count)
+        kept = program(boxes, scores, groups)
+        assert kept.tolist() == torchvision.ops.batched_nms(boxes, scores, groups, 0.5).tolist()
+    assert 2 < len(kept) < 40

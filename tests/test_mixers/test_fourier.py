@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from xvit_det.mixers import FourierMixer
+from xvit_det.mixers.fourier import transform_by_axes
 
 
 def dft(n):
@@ -33,3 +34,18 @@ def test_half_precision_of_1025_tokens(dtype):
 
 def test_has_no_parameters():
     assert not list(FourierMixer(6).parameters())
+
+
+@pytest.mark.parametrize('size', [(1, 1), (4, 4), (3, 7), (50, 84)])
+def test_by_axes_for_export(size):
+    """The products that exported models compute equal the transform, and are what is exported."""
+    torch.manual_seed(0)
+    x = torch.randn(2, size[0] * size[1], 6)
+    mixer = FourierMixer(6)
+    expected = mixer(x, size=size)
+    assert (transform_by_axes(x, *size) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_exports_without_fft():
+    program = torch.export.export(FourierMixer(6), (torch.randn(2, 12, 6),), dict(size=(3, 4)), strict=False)
+    assert 'fft' not in program.graph_module.code

@@ -29,7 +29,7 @@ def _parser() -> ArgumentParser:
         '--dtype',
         choices=DTYPES,
         default='fp32',
-        help="of ONNX's weights and products with them; everything else stays in fp32 (default: %(default)s)",
+        help='of the weights and the products with them; everything else stays in fp32 (default: %(default)s)',
     )
     parser.add_argument(
         '--calibrate',
@@ -56,18 +56,16 @@ def main(argv: Arguments = None) -> None:
     args = _parser().parse_args(argv)
     check_positive(args, 'count')
     # After the arguments: help does not wait for torch.
-    from xvit_det.cli.export_run import check_packages, choose_images, compare, print_table, shrink
+    from xvit_det.cli.export_run import check_packages, choose_images, compare, print_table, write
     from xvit_det.deploy import infer
-    from xvit_det.deploy.export import OLDEST_OPSET, SUFFIXES, export
+    from xvit_det.deploy.export import SUFFIXES, check_target
     from xvit_det.inference import load
     from xvit_det.weights.files import is_address
 
     suffix = SUFFIXES[args.format]
-    if args.opset < OLDEST_OPSET:
-        raise InputError(f'--opset {args.opset}: exported models need ONNX opset {OLDEST_OPSET} or newer')
-    check_packages(args.format)
-    if args.dtype != 'fp32' and args.format != 'onnx':
-        raise InputError(f'--dtype {args.dtype} is for --format onnx, not {args.format}')
+    check_packages(args.format, args.dtype)
+    if args.dtype != 'fp32' and args.format == 'torch':
+        raise InputError(f'--dtype {args.dtype} is for --format onnx or openvino, not torch')
     if args.calibrate and args.dtype != 'int8':
         raise InputError(f'--calibrate is for --dtype int8, not {args.dtype}')
     ending = suffix if args.dtype == 'fp32' else f'_{args.dtype}{suffix}'
@@ -75,16 +73,16 @@ def main(argv: Arguments = None) -> None:
     path = args.out or source.with_name(f'{source.stem}{ending}')
     if path.suffix != suffix:
         raise InputError(f'--out {path}: a file of the format {args.format} ends in {suffix}')
+    check_target(path, args.opset)
     check_writable(path.parent)
     options = dict(config=args.config, device='cpu', full_size=args.full_size)
-    model = load(args.checkpoint, fuse=args.fuse, **options)
+    plain, fused = (load(args.checkpoint, fuse=fuse, **options) for fuse in (False, True))
+    model = fused if args.fuse else plain
     images = choose_images(model, args.images, ('test', 'val'), args.count)
     ranges = choose_images(model, args.calibrate, ('train',), CALIBRATION) if args.dtype == 'int8' else []
     print(f'Exporting {args.checkpoint} …', flush=True)
-    export(model, path, args.opset)
-    if args.dtype != 'fp32':
-        shrink(path, args.dtype, ranges)
-    rows, differences = compare(args.checkpoint, options, path, images)
+    write(model, path, args.opset, args.dtype, ranges)
+    rows, differences = compare(plain, fused, path, images)
     print_table(rows, differences, len(images))
     print(f'Exported: {path}')
     if args.format == 'onnx':

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from torchvision.ops import box_iou
 
 from xvit_det.config.data_paths import dataset_configs, resolve
 from xvit_det.datasets.shapes import ShapesSpec
+from xvit_det.deploy.export import export, to_openvino
 from xvit_det.errors import InputError
-from xvit_det.inference import Prediction, Predictor, load
-from xvit_det.inference.exported import ExportedPredictor
+from xvit_det.inference import Prediction, Predictor
+from xvit_det.inference.exported import ExportedPredictor, file_size
 from xvit_det.inference.sources import find_images
 from xvit_det.screen import screen
 
@@ -27,11 +29,14 @@ BOX_PIXELS, SCORE, MASK_IOU, LABEL_SHARE = 0.1, 1e-3, 0.99, 0.999
 ROUNDS = 3
 
 
-def check_packages(name: str) -> None:
-    """Raise an ``InputError`` unless what a format needs is installed."""
-    lacking = [package for package in PACKAGES[name] if find_spec(package) is None]
+def check_packages(name: str, dtype: str) -> None:
+    """Raise an ``InputError`` unless what a format and a dtype need is installed."""
+    needed = [*PACKAGES[name], *(['onnxruntime'] if dtype != 'fp32' else [])]
+    lacking = [package for package in needed if find_spec(package) is None]
     if lacking:
-        raise InputError(f"--format {name} needs {', '.join(lacking)}: pip install 'xvit_det[export]'")
+        raise InputError(
+            f"--format {name} --dtype {dtype} needs {', '.join(lacking)}: pip install 'xvit_det[export,openvino]'"
+        )
 
 
 def choose_images(model: Predictor, paths: Sequence[str] | None, splits: Sequence[str], count: int) -> list[Any]:
@@ -53,14 +58,24 @@ def choose_images(model: Predictor, paths: Sequence[str] | None, splits: Sequenc
     ]
 
 
-def shrink(path: Path, dtype: str, images: Sequence[Any]) -> None:
-    """Rewrite an exported ONNX file in fp16, or in INT8 with ranges measured on images."""
+def write(model: Predictor, path: Path, opset: int, dtype: str, images: Sequence[Any]) -> None:
+    """Export a model, in INT8 with ranges measured on images."""
+    if dtype == 'fp32':
+        export(model, path, opset)
+        return
     from xvit_det.deploy.smaller import to_half, to_int8
 
-    if dtype == 'fp16':
-        return to_half(path, path)
-    model = ExportedPredictor(path)
-    return to_int8(path, path, [model.inputs(image) for image in images])
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / 'model.onnx'
+        small = path if path.suffix == '.onnx' else Path(folder) / 'small.onnx'
+        export(model, source, opset)
+        if dtype == 'fp16':
+            to_half(source, small)
+        else:
+            reader = ExportedPredictor(source)
+            to_int8(source, small, [reader.inputs(image) for image in images])
+        if small != path:
+            to_openvino(small, path)
 
 
 @dataclass
@@ -145,36 +160,36 @@ class Differences:
 
 
 def compare(
-    checkpoint: str, options: dict[str, Any], path: Path, images: Sequence[Any]
+    plain: Predictor, fused: Predictor, path: Path, images: Sequence[Any]
 ) -> tuple[list[tuple[str, float, float]], Differences]:
-    """Predict images by the checkpoint and by the exported file, in turns.
+    """Predict images by a checkpoint's model, plain and fused, and by the exported file, in turns.
 
     Returns:
-        Rows of a name, megabytes and milliseconds an image (median), and the differences.
+        Rows of a name, megabytes and milliseconds an image (median), and the differences. Where OpenVINO is installed,
+        an ONNX file has a row for it, too.
     """
-    plain, fused = load(checkpoint, **options), load(checkpoint, fuse=True, **options)
     models = {'PyTorch': plain, 'PyTorch, fused': fused}
-    sizes = {'PyTorch': _weights_mb(plain), 'PyTorch, fused': _weights_mb(fused)}
-    names = {'.onnx': 'onnxruntime', '.xml': 'OpenVINO', '.pt2': 'torch.export'}
-    exported = names[path.suffix]
-    models[exported] = ExportedPredictor(path)
-    sizes[exported] = sum(file.stat().st_size for file in (path, path.with_suffix('.bin')) if file.exists()) / 1e6
-    differences = Differences()
-    times: dict[str, list[float]] = {name: [] for name in models}
-    for image in images:
-        expected = plain.predict(image, score=0.05)
-        differences.add(expected, models[exported].predict(image, score=0.05))
-    for _ in range(ROUNDS):
+    sizes = {name: sum(tensor.nbytes for tensor in model.model.state_dict().values()) for name, model in models.items()}
+    exported = {'.onnx': 'onnxruntime', '.xml': 'OpenVINO', '.pt2': 'torch.export'}[path.suffix]
+    with TemporaryDirectory() as folder:
+        files = {exported: path}
+        if path.suffix == '.onnx' and find_spec('openvino'):
+            files['OpenVINO'] = Path(folder) / 'model.xml'
+            to_openvino(path, files['OpenVINO'])
+        for name, file in files.items():
+            models[name] = ExportedPredictor(file, threads=torch.get_num_threads())
+            sizes[name] = file_size(file)
+        differences = Differences()
         for image in images:
-            for name, model in models.items():
-                start = time.perf_counter()
-                model.predict(image)
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return [(name, sizes[name], statistics.median(times[name])) for name in models], differences
-
-
-def _weights_mb(model: Predictor) -> float:
-    return sum(tensor.nbytes for tensor in model.model.state_dict().values()) / 1e6
+            differences.add(plain.predict(image, score=0.05), models[exported].predict(image, score=0.05))
+        times: dict[str, list[float]] = {name: [] for name in models}
+        for _ in range(ROUNDS):
+            for image in images:
+                for name, model in models.items():
+                    start = time.perf_counter()
+                    model.predict(image)
+                    times[name].append(1e3 * (time.perf_counter() - start))
+    return [(name, sizes[name] / 1e6, statistics.median(times[name])) for name in models], differences
 
 
 def print_table(rows: Sequence[tuple[str, float, float]], differences: Differences, count: int) -> None:

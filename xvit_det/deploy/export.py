@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import xvit_det
 from xvit_det.backbones import Backbone
 from xvit_det.deploy import infer
-from xvit_det.deploy.graphs.models import GRAPHS, ClassifierGraph
+from xvit_det.deploy.graphs.models import GRAPHS
 from xvit_det.deploy.preparation import input_steps
 from xvit_det.errors import InputError
 from xvit_det.mixers.base import TokenMixer
@@ -26,7 +26,6 @@ from xvit_det.mixers.nystrom import NystromAttention
 if TYPE_CHECKING:
     from xvit_det.inference import Predictor
 
-KEY = 'xvit_det'  # of the metadata in a file
 SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'torch': '.pt2'}
 OLDEST_OPSET = 18
 INPUTS = ('images', 'sizes', 'original_sizes', 'score')
@@ -41,8 +40,7 @@ def make_graph(model: nn.Module, takes_rgb: bool = False) -> nn.Module:
     name = type(model).__name__
     if name not in GRAPHS:
         raise InputError(f'export knows {", ".join(sorted(GRAPHS))}, not {name}')
-    graph = GRAPHS[name](model, takes_rgb) if GRAPHS[name] is ClassifierGraph else GRAPHS[name](model)
-    return graph.eval()
+    return GRAPHS[name](model, takes_rgb).eval()
 
 
 def export(model: 'Predictor', path: str | Path, opset: int = OLDEST_OPSET) -> dict[str, Any]:
@@ -62,10 +60,10 @@ def export(model: 'Predictor', path: str | Path, opset: int = OLDEST_OPSET) -> d
     Raises:
         InputError: Another ending, an older opset, or a model that cannot be exported.
     """
-    _check_path(path, opset)
+    check_target(path, opset)
     graph: Any = make_graph(model.model, model.takes_rgb)
-    about = describe(model)
-    least = max([graph.largest_stride + 1, *map(_least_side, graph.modules())])
+    about = describe(model, graph.outputs)
+    least = max(graph.largest_stride + 1, _least_side(graph))
     traced = about if about['size'] else {**about, 'least': _round_up(least, about['multiple'])}
     program = trace(graph, traced)
     if Path(path).suffix == '.pt2':  # which insists on what held when it was traced; ONNX takes smaller images, too
@@ -79,11 +77,12 @@ def export_backbone(backbone: Backbone, path: str | Path, opset: int = OLDEST_OP
 
     Args, raises: as :func:`export`.
     """
-    _check_path(path, opset)
-    side = max([33, *map(_least_side, backbone.modules())])  # a side of one cell would become a constant
-    height, width = fixed_size(backbone) or (side + 65, side + 97)
+    check_target(path, opset)
+    side = max(33, _least_side(backbone))  # a side of one cell would become a constant
+    fixed = fixed_size(backbone)
+    height, width = fixed or (side + 65, side + 97)
     batch = torch.export.Dim('batch', min=1, max=1024)
-    sides = {} if fixed_size(backbone) else {2: _side('height', side, 1), 3: _side('width', side, 1)}
+    sides = {} if fixed else {2: _side('height', side, 1), 3: _side('width', side, 1)}
     example = torch.zeros(2, backbone.in_channels, height, width)
     with torch.no_grad(), quiet():
         program = _record(backbone.eval(), (example,), ({0: batch, **sides},))
@@ -93,7 +92,8 @@ def export_backbone(backbone: Backbone, path: str | Path, opset: int = OLDEST_OP
     return about
 
 
-def _check_path(path: str | Path, opset: int) -> None:
+def check_target(path: str | Path, opset: int) -> None:
+    """Raise an ``InputError`` for a file of another format, or an opset that is too old."""
     if Path(path).suffix not in SUFFIXES.values():
         raise InputError(f'{path}: an exported file ends in {", ".join(SUFFIXES.values())}')
     if opset < OLDEST_OPSET:
@@ -102,7 +102,7 @@ def _check_path(path: str | Path, opset: int) -> None:
 
 def _save(program: torch.export.ExportedProgram, path: Path, about: dict[str, Any], opset: int) -> None:
     if path.suffix == '.pt2':
-        return torch.export.save(program, path, extra_files={KEY: json.dumps(about)})
+        return torch.export.save(program, path, extra_files={infer.KEY: json.dumps(about)})
     with quiet():
         onnx = torch.onnx.export(
             program,
@@ -113,17 +113,16 @@ def _save(program: torch.export.ExportedProgram, path: Path, about: dict[str, An
             output_names=list(about['outputs']),
         )
     assert onnx is not None
-    onnx.model.metadata_props[KEY] = json.dumps(about)
+    onnx.model.metadata_props[infer.KEY] = json.dumps(about)
     for node in onnx.model.graph.all_nodes():  # stack traces: a seventh of the file, with this machine's paths
         node.metadata_props.clear()
         for value in node.outputs:
             value.metadata_props.clear()
-    return onnx.save(path) if path.suffix == '.onnx' else _save_openvino(onnx.model_proto, path, about)
+    return onnx.save(path) if path.suffix == '.onnx' else save_openvino(onnx.model_proto, path)
 
 
-def describe(model: 'Predictor') -> dict[str, Any]:
+def describe(model: 'Predictor', outputs: Sequence[str]) -> dict[str, Any]:
     """What a runtime has to know about a model: task, classes, how images are prepared, inputs and outputs."""
-    graph: Any = make_graph(model.model, model.takes_rgb)
     preprocessor = model.model.data_preprocessor
     multiple = getattr(preprocessor, 'pad_size_divisor', None) or 1
     if test_cfg := getattr(preprocessor, 'test_cfg', None):
@@ -140,7 +139,7 @@ def describe(model: 'Predictor') -> dict[str, Any]:
         least=multiple,
         size=prepared_size(steps) if model.task == 'classification' else fixed_size(model.model),
         inputs=INPUTS[:count],
-        outputs=list(graph.outputs),
+        outputs=list(outputs),
     )
 
 
@@ -178,7 +177,7 @@ def trace(graph: nn.Module, about: dict[str, Any]) -> torch.export.ExportedProgr
 
 
 def _record(module: nn.Module, examples: tuple[Tensor, ...], dynamic: tuple[dict, ...]) -> torch.export.ExportedProgram:
-    """Record what a module computes, and try it with another batch, of odd and of even sides.
+    """Record what a module computes of images, its first input, and try it with other batches, of odd and even sides.
 
     What the exporter cannot prove about sizes it checks when the program runs, and ONNX does not check at all. So what
     holds for the examples only, such as a size that became a constant, has to be found here.
@@ -189,15 +188,14 @@ def _record(module: nn.Module, examples: tuple[Tensor, ...], dynamic: tuple[dict
     program = torch.export.export(
         module, examples, dynamic_shapes=dynamic, strict=False, prefer_deferred_runtime_asserts_over_guards=True
     )
-    images = next(i for i, axes in enumerate(dynamic) if len(axes) > 1 or axes)
-    axes = [axis for axis in dynamic[images] if axis]
-    for more in (1, 2, 3) if axes else ():
-        x = examples[images]
-        steps = [_multiple(dynamic[images][axis]) * more for axis in axes]
-        for axis, step in zip(axes, steps, strict=True):
-            x = torch.cat((x, x.narrow(axis, 0, step)), dim=axis)
+    run = program.module()
+    steps = {axis: _multiple(dim) for axis, dim in dynamic[0].items() if axis}
+    for more in (1, 2, 3) if steps else ():
+        x = examples[0][:1]
+        for axis, step in steps.items():
+            x = torch.cat((x, x.narrow(axis, 0, more * step)), dim=axis)
         try:
-            program.module()(x[:1], *(value[:1] if value.ndim else value for value in examples[1:]))
+            run(x, *(value[:1] if value.ndim else value for value in examples[1:]))
         except (AssertionError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f'{type(module).__name__} cannot be exported for all sizes of images: {reason}') from error
@@ -212,9 +210,12 @@ def _round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def _least_side(module: nn.Module) -> int:
-    """The shortest side in pixels for which a mixer has enough tokens in any case."""
-    return 16 * math.isqrt(module.landmarks) if isinstance(module, NystromAttention) else 1
+def _least_side(model: nn.Module) -> int:
+    """The shortest side in pixels for which the mixers of every stage have enough tokens."""
+    landmarks = max((m.landmarks for m in model.modules() if isinstance(m, NystromAttention)), default=0)
+    backbones: list[Any] = [module for module in model.modules() if isinstance(module, Backbone)]
+    strides = [backbone.patch_size * 2 ** max(getattr(backbone, 'stage_of', [0])) for backbone in backbones]
+    return max(strides, default=1) * math.isqrt(landmarks)
 
 
 def _side(name: str, least: int, multiple: int) -> Any:
@@ -222,8 +223,12 @@ def _side(name: str, least: int, multiple: int) -> Any:
     return multiple * dim if multiple > 1 else dim
 
 
-def _save_openvino(proto: Any, path: Path, about: dict[str, Any]) -> None:
-    """Convert a model from ONNX and save it as OpenVINO's two files.
+def save_openvino(proto: Any, path: Path) -> None:
+    """Convert an exported ONNX model and save it as OpenVINO's two files.
+
+    Args:
+        proto: An ``onnx.ModelProto`` with what :func:`export` says in its metadata.
+        path: ``.xml``; the weights stand beside it in ``.bin``.
 
     Raises:
         InputError: The package is not installed.
@@ -233,14 +238,21 @@ def _save_openvino(proto: Any, path: Path, about: dict[str, Any]) -> None:
     except ModuleNotFoundError:
         raise InputError('export to OpenVINO needs the package openvino: pip install openvino') from None
     model = openvino.convert_model(io.BytesIO(proto.SerializeToString()))
-    model.set_rt_info(json.dumps(about), KEY)
+    model.set_rt_info(next(entry.value for entry in proto.metadata_props if entry.key == infer.KEY), infer.KEY)
     openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def to_openvino(path: Path, target: Path) -> None:
+    """Convert an exported ONNX file; see :func:`save_openvino`."""
+    import onnx
+
+    save_openvino(onnx.load(path), target)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what torch's exporters say to their developers."""
-    loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir', 'torch.export')]
+    """Leave out what exporters and quantizers say to their developers."""
+    loggers = [logging.getLogger(name) for name in ('root', 'torch.onnx', 'onnxscript', 'onnx_ir', 'torch.export')]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

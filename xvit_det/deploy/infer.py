@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+KEY = 'xvit_det'  # of what a file says about itself
+
 
 class Model:
-    """An exported model: an `.onnx` file, in onnxruntime's providers such as `['CUDAExecutionProvider']`, on a CPU with
-    so many threads (0: all)."""
+    """An `.onnx` file in onnxruntime, on its providers such as `['CUDAExecutionProvider']`, or CPU threads (0: all)."""
 
     def __init__(self, path: str, providers: list[str] | None = None, threads: int = 0) -> None:
         import onnxruntime  # not above: other runtimes share the rest
@@ -22,7 +23,7 @@ class Model:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(path, options, providers or ['CPUExecutionProvider'])
-        if not (about := self.session.get_modelmeta().custom_metadata_map.get('xvit_det')):
+        if not (about := self.session.get_modelmeta().custom_metadata_map.get(KEY)):
             raise ValueError(f'{path} was not written by xvit-det export')
         self.about: dict[str, Any] = json.loads(about)
 
@@ -45,15 +46,14 @@ class Model:
 
     def inputs(self, prepared: list[np.ndarray], originals: list[Image.Image], score: float) -> dict[str, np.ndarray]:
         """The model's own inputs for prepared images."""
-        longest = (max(image.shape[side] for image in prepared) for side in (0, 1))
-        multiple, least = self.about['multiple'], self.about['least']
-        height, width = (max(-(-side // multiple) * multiple, least) for side in longest)
+        sizes, multiple = np.array([image.shape[:2] for image in prepared]), self.about['multiple']
+        height, width = np.maximum(-(-sizes.max(0) // multiple) * multiple, self.about['least'])
         batch = np.zeros((len(prepared), height, width, 3), np.uint8)
         for target, image in zip(batch, prepared, strict=True):
             target[: image.shape[0], : image.shape[1]] = image
-        inputs = dict(images=batch, sizes=np.array([image.shape[:2] for image in prepared]))
-        inputs['original_sizes'] = np.array([[image.height, image.width] for image in originals])
-        return {name: {**inputs, 'score': np.array(score, np.float32)}[name] for name in self.about['inputs']}
+        before = np.array([[image.height, image.width] for image in originals])
+        values = dict(images=batch, sizes=sizes, original_sizes=before, score=np.array(score, np.float32))
+        return {name: values[name] for name in self.about['inputs']}
 
     def call(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         return self.session.run(None, inputs)
@@ -84,7 +84,7 @@ def prepare(image: Image.Image, steps: list[dict[str, Any]]) -> np.ndarray:
             factor = min(max(step['scale']) / max(image.size), min(step['scale']) / min(image.size))
             size = (int(width * factor + 0.5), int(height * factor + 0.5))
         else:
-            size = (step['scale'][0], step['scale'][1])
+            size = tuple(step['scale'])
         image = resize(image, size, step['backend'], step['interpolation'])
     return np.asarray(image)
 
@@ -95,8 +95,7 @@ def resize(image: Image.Image, size: tuple[int, int], backend: str, interpolatio
         return image.resize(size, getattr(Image.Resampling, interpolation.upper()))
     pixels = np.asarray(image).astype(np.int32)
     if image.size == (2 * size[0], 2 * size[1]):  # where OpenCV averages
-        total = pixels[::2, ::2] + pixels[1::2, ::2] + pixels[::2, 1::2] + pixels[1::2, 1::2]
-        return Image.fromarray((total + 2 >> 2).astype(np.uint8))
+        return Image.fromarray((pixels.reshape(size[1], 2, size[0], 2, 3).sum((1, 3)) + 2 >> 2).astype(np.uint8))
     low, high, near, far = _taps(image.width, size[0])
     rows = pixels[:, low] * near[:, None] + pixels[:, high] * far[:, None]  # (H, w, 3)
     low, high, near, far = _taps(image.height, size[1])
@@ -107,8 +106,7 @@ def resize(image: Image.Image, size: tuple[int, int], backend: str, interpolatio
 def _taps(length: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Of each new pixel along a side: the two old ones beside it, and their weights from 0 to 2048."""
     at = ((np.arange(new) + 0.5) * (length / new) - 0.5).astype(np.float32)
-    low = np.floor(at).astype(int)
-    share = at - low.astype(np.float32)
+    low, share = np.floor(at).astype(int), at - np.floor(at)
     far, near = (np.rint(part * np.float32(2048)).astype(np.int32) for part in (share, 1 - share))
     return low.clip(0, length - 1), (low + 1).clip(0, length - 1), near, far
 
@@ -139,8 +137,8 @@ def main() -> None:
         found = model.predict([image], args.score)[0]
         if args.draw and 'boxes' in found and name == args.images[0]:
             draw(image, found, model.about['classes']).save(args.draw)
-        found = {key: values.tolist() for key, values in found.items() if key != 'masks'}
-        print(json.dumps(dict(image=name, **found, classes=model.about['classes'])))
+        shown = {key: values.tolist() for key, values in found.items() if key != 'masks'}
+        print(json.dumps(dict(image=name, **shown, classes=model.about['classes'])))
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xvit_det.errors import InputError
+from xvit_det.signatures import type_name
 
 _SILENT = ('Load', 'Pack', 'Collect', 'ToTensor')
 _FILTERS = {'cv2': {'bilinear'}, 'pillow': {'nearest', 'bilinear', 'bicubic', 'lanczos'}}
@@ -24,7 +25,7 @@ def input_steps(pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _describe(step: Mapping[str, Any]) -> dict[str, Any] | None:
-    name = getattr(step['type'], '__name__', str(step['type']).rpartition('.')[2])
+    name = type_name(step)
     if name.startswith(_SILENT):
         return None
     if name in ('Resize', 'FixScaleResize') and step.get('scale_factor') == 1.0:

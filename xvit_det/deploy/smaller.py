@@ -4,7 +4,7 @@ Norms, softmax, attention's products of tokens with tokens (``kᵀ v`` and what 
 float32. They are a small part of the time and of the file, and the ones that overflow or lose precision.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,16 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from xvit_det.deploy.export import quiet
 from xvit_det.errors import InputError
 
 PRODUCTS = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul')
 
 
-def weight_products(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that multiply with weights."""
-    weights = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
-    chosen = [node for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in weights]
-    # The fused attention's product with its matrices, one for each head, has no kernel in INT8.
-    return [node.name for node in chosen if node.op_type != 'MatMul' or weights[node.input[1]] == 2]
+def weight_products(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """The nodes that multiply with weights, by name."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return {node.name: node for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in weights}
 
 
 def to_half(path: str | Path, target: str | Path) -> None:
@@ -32,7 +31,8 @@ def to_half(path: str | Path, target: str | Path) -> None:
         path, target: Files; the same one is replaced.
     """
     model = onnx.load(path)
-    graph, products = model.graph, {*weight_products(model)}
+    _split_sums(model.graph)
+    graph, products = model.graph, weight_products(model)
     halves = {name for node in graph.node if node.name in products for name in node.input}
     halves -= {name for node in graph.node if node.name not in products for name in node.input}
     halves &= {tensor.name for tensor in graph.initializer}
@@ -61,31 +61,89 @@ def to_half(path: str | Path, target: str | Path) -> None:
     onnx.save(model, target)
 
 
-def to_int8(path: str | Path, target: str | Path, batches: Sequence[dict[str, np.ndarray]]) -> None:
+def to_int8(
+    path: str | Path,
+    target: str | Path,
+    batches: Sequence[dict[str, np.ndarray]],
+    choose: Callable[[str], bool] = lambda weight: True,
+) -> None:
     """Write a copy of an ONNX file with weights and their products in INT8 (QDQ format).
+
+    Products that are slower in INT8 or have no such kernel keep float32, with weights that are stored in float16.
 
     Args:
         path, target: Files; the same one is replaced.
         batches: Inputs of the model, from which the ranges of activations are measured.
+        choose: Whether the weight of this name is to be in INT8.
 
     Raises:
         InputError: No inputs are given.
     """
     if not batches:
         raise InputError('INT8 needs images to measure the ranges of activations')
-    names = weight_products(onnx.load(path))
-    quantize_static(
-        path,
-        target,
-        _Reader(batches),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        nodes_to_quantize=names,
-        extra_options=dict(ActivationSymmetric=False, WeightSymmetric=True, CalibMovingAverage=False),
-    )
-    _copy_metadata(path, target)
+    model = onnx.load(path)
+    _split_sums(model.graph)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    chosen = [
+        name
+        for name, node in weight_products(model).items()
+        if _gains_in_int8(node, weights[node.input[1]]) and choose(node.input[1])
+    ]
+    with quiet():
+        quantize_static(
+            model,
+            target,
+            _Reader(batches),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_quantize=chosen,
+        )
+    model = onnx.load(target)
+    _store_half(model)
+    onnx.save(model, target)
+
+
+def _gains_in_int8(node: onnx.NodeProto, weight: onnx.TensorProto) -> bool:
+    """Not transposed and depthwise convolutions, nor the fused attention's product with one matrix for each head."""
+    if node.op_type == 'Conv':
+        return weight.dims[1] > 1
+    return node.op_type != 'ConvTranspose' and len(weight.dims) == 2
+
+
+def _split_sums(graph: onnx.GraphProto) -> None:
+    """Make a product and a sum of each ``Gemm`` that adds a residual: it keeps float32, and INT8 has no such kernel."""
+    constants = {tensor.name for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        settings = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        is_sum = node.op_type == 'Gemm' and len(node.input) == 3 and node.input[2] not in constants
+        if is_sum and settings == dict(alpha=1.0, beta=1.0, transA=0, transB=0):
+            a, b, residual = node.input
+            product = f'{node.output[0]}_product'
+            nodes.append(onnx.helper.make_node('MatMul', [a, b], [product], node.name))
+            nodes.append(onnx.helper.make_node('Add', [product, residual], list(node.output), f'{node.name}_sum'))
+        else:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _store_half(model: onnx.ModelProto) -> None:
+    """Store the weights of products that are still in float32 in float16; runtimes convert them when they load."""
+    names = {node.input[1] for node in weight_products(model).values()}
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.name in names and tensor.data_type == onnx.TensorProto.FLOAT:
+            half = f'{tensor.name}_half'
+            casts.append(
+                onnx.helper.make_node('Cast', [half], [tensor.name], f'{half}_cast', to=onnx.TensorProto.FLOAT)
+            )
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float16), half))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 class _Reader(CalibrationDataReader):
@@ -94,11 +152,3 @@ class _Reader(CalibrationDataReader):
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self.rest, None)
-
-
-def _copy_metadata(path: str | Path, target: str | Path) -> None:
-    """The quantizer drops what a file says about itself."""
-    model, source = onnx.load(target), onnx.load(path, load_external_data=False)
-    if not model.metadata_props:
-        model.metadata_props.extend(source.metadata_props)
-        onnx.save(model, target)

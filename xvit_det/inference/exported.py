@@ -15,8 +15,6 @@ from xvit_det.inference.images import read_image
 from xvit_det.inference.predictor import Predictor
 from xvit_det.inference.results import Prediction
 
-KEY = 'xvit_det'  # of what a file says about itself
-
 
 class OpenVINOModel(infer.Model):
     """An exported model in OpenVINO's runtime."""
@@ -26,9 +24,9 @@ class OpenVINOModel(infer.Model):
 
         core = openvino.Core()
         model = core.read_model(path)
-        if not model.has_rt_info(KEY):
+        if not model.has_rt_info(infer.KEY):
             raise ValueError(f'{path} was not written by xvit-det export')
-        self.about = json.loads(model.get_rt_info(KEY).astype(str))
+        self.about = json.loads(model.get_rt_info(infer.KEY).astype(str))
         options = {'INFERENCE_PRECISION_HINT': 'f32'}  # its default on CPUs with bf16 changes what is found
         if threads:
             options['INFERENCE_NUM_THREADS'] = str(threads)
@@ -45,11 +43,11 @@ class TorchModel(infer.Model):
     def __init__(self, path: str, threads: int = 0) -> None:
         import torchvision  # noqa: F401  # programs of detectors call its operators
 
-        extra = {KEY: ''}
+        extra = {infer.KEY: ''}
         self.module = torch.export.load(path, extra_files=extra).module()
-        if not extra[KEY]:
+        if not extra[infer.KEY]:
             raise ValueError(f'{path} was not written by xvit-det export')
-        self.about = json.loads(extra[KEY])
+        self.about = json.loads(extra[infer.KEY])
 
     def call(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         with torch.no_grad():
@@ -61,6 +59,11 @@ RUNTIMES: dict[str, tuple[type[infer.Model], str]] = {
     '.xml': (OpenVINOModel, 'openvino'),
     '.pt2': (TorchModel, 'torch'),
 }
+
+
+def file_size(path: Path) -> int:
+    """Bytes of an exported model. OpenVINO's weights are in a file of their own."""
+    return sum(file.stat().st_size for file in (path, *([path.with_suffix('.bin')] if path.suffix == '.xml' else [])))
 
 
 def is_exported(path: str | Path) -> bool:
@@ -112,19 +115,15 @@ class ExportedPredictor(Predictor):
         data = self.prepare(image)
         return self.runtime.inputs([data['inputs']], [data['original']], 0.3)
 
-    def predict_prepared(
-        self, prepared: list[dict[str, Any]], images: Sequence[Any], *, score: float = 0.3, top_k: int = 5
+    def _size(self, data: dict[str, Any]) -> tuple[int, ...]:
+        return (*data['inputs'].shape, *data['original'].size)
+
+    def _predict_batch(
+        self, prepared: list[dict[str, Any]], images: Sequence[Any], score: float, top_k: int
     ) -> list[Prediction]:
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for i, data in enumerate(prepared):
-            by_size.setdefault((*data['inputs'].shape, *data['original'].size), []).append(i)
-        found: list[Any] = [None] * len(prepared)
-        for numbers in by_size.values():  # together they would be padded, which changes what is found
-            originals = [prepared[i]['original'] for i in numbers]
-            outputs = self.runtime.run([prepared[i]['inputs'] for i in numbers], originals, score)
-            for row, i in enumerate(numbers):
-                found[i] = self._convert_outputs(outputs, row, originals[row], images[i], top_k)
-        return found
+        originals = [data['original'] for data in prepared]
+        outputs = self.runtime.run([data['inputs'] for data in prepared], originals, score)
+        return [self._convert_outputs(outputs, i, originals[i], image, top_k) for i, image in enumerate(images)]
 
     def _convert_outputs(
         self, outputs: dict[str, np.ndarray], row: int, original: Image.Image, image: Any, top_k: int

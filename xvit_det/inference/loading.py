@@ -13,14 +13,15 @@ from torch import nn
 from xvit_det.compat.quiet import without_log, without_remarks
 from xvit_det.config.data_check import OTHER_CLASSES, class_names
 from xvit_det.config.data_paths import dataset_configs
-from xvit_det.config.load import config_mistakes, load_config
+from xvit_det.config.load import load_config
+from xvit_det.config.mistakes import told_building
 from xvit_det.config.options import find_class
 from xvit_det.config.weights_check import fitting_weights
 from xvit_det.deploy import fuse as fuse_backbones
 from xvit_det.errors import InputError
 from xvit_det.hub import complete_model
 from xvit_det.inference.predictor import Predictor
-from xvit_det.weights.files import find_weights, is_address, read_checkpoint
+from xvit_det.weights.files import is_address, read_checkpoint, sound_weights
 
 
 def load(
@@ -52,17 +53,15 @@ def load(
     cfg = load_config(_config_beside(str(checkpoint)) if config is None else config)
     complete_model(cfg)
     content = read_checkpoint(checkpoint)
-    weights = find_weights(content)
-    if not weights:
-        raise InputError(f'checkpoint {checkpoint} holds no weights')
-    with without_log(), without_remarks(), config_mistakes(cfg):
+    weights = sound_weights(content, checkpoint)
+    with without_log(), without_remarks(), told_building(cfg):
         model = MODELS.build({**cfg.model, '_scope_': cfg.get('default_scope')})
         model.load_state_dict(fitting_weights(model, weights, str(checkpoint)), strict=False)
     model.eval()  # which in mmdet's distillation models returns nothing
     classes = _classes(model, content, cfg)
     if fuse:
         fuse_backbones(model)
-    with config_mistakes(cfg):
+    with told_building(cfg):
         return Predictor(model.to(target), cfg, classes, full_size=full_size)
 
 

@@ -134,20 +134,30 @@ class Predictor:
         prepared['data_samples'].set_metainfo(dict(ori_shape=size))  # which a pipeline may leave out
         return prepared
 
-    @torch.no_grad()
     def predict_prepared(
         self, prepared: list[dict[str, Any]], images: Sequence[Any], *, score: float = 0.3, top_k: int = 5
     ) -> list[Prediction]:
         """:meth:`predict` of images that :meth:`prepare` has prepared, in one batch for each size."""
-        self.model.eval()  # somebody may have trained it in between
         by_size: dict[tuple[int, ...], list[int]] = {}
         for i, data in enumerate(prepared):
-            by_size.setdefault(tuple(data['inputs'].shape), []).append(i)
-        samples: list[Any] = [None] * len(prepared)
+            by_size.setdefault(self._size(data), []).append(i)
+        found: list[Any] = [None] * len(prepared)
         for numbers in by_size.values():  # together they would be padded, which changes what is found
-            found = self.model.test_step(pseudo_collate([prepared[i] for i in numbers]))
-            for i, sample in zip(numbers, found, strict=True):
-                samples[i] = sample
+            batch = self._predict_batch([prepared[i] for i in numbers], [images[i] for i in numbers], score, top_k)
+            for i, prediction in zip(numbers, batch, strict=True):
+                found[i] = prediction
+        return found
+
+    def _size(self, data: dict[str, Any]) -> tuple[int, ...]:
+        """What images that are predicted together have in common."""
+        return tuple(data['inputs'].shape)
+
+    @torch.no_grad()
+    def _predict_batch(
+        self, prepared: list[dict[str, Any]], images: Sequence[Any], score: float, top_k: int
+    ) -> list[Prediction]:
+        self.model.eval()  # somebody may have trained it in between
+        samples = self.model.test_step(pseudo_collate(prepared))
         return [self._convert(*pair, score=score, top_k=top_k) for pair in zip(samples, images, strict=True)]
 
     def _convert(self, sample: Any, image: Any, score: float, top_k: int) -> Prediction:

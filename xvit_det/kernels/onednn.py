@@ -43,7 +43,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, act: str = 'none') ->
 
 def linear_add(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``residual + linear(x)`` with one weight (D, C) or one per image, (B, D, C); x (B, N, C) -> (B, N, D)."""
-    shared = weight if weight.ndim == 2 else weight[0] if weight.shape[0] == 1 else None
+    single = weight.ndim == 3 and weight.shape[0] == 1 and not is_exporting()  # a graph serves other batches, too
+    shared = weight[0] if single else weight if weight.ndim == 2 else None
     if shared is not None and residual.dtype == x.dtype and _use_onednn(x, shared):
         return _onednn(x, shared, bias, residual=residual)
     total = residual + bias

@@ -40,18 +40,20 @@ class FourierPosition(nn.Module):
         Returns:
             (B, N, C), or (1, N, C) without ``extents``.
         """
-        if extents is None:
-            extents = torch.tensor([size], device=self.frequencies.device)
+        row_extents, column_extents = (None, None) if extents is None else extents.unbind(1)
         # The projection of [row features, column features] is the sum of two projections, one per axis: a 1x1
         # convolution over all h·w positions becomes two products over h and over w positions.
         row_weight, column_weight = self.proj.weight.flatten(1).chunk(2, dim=1)  # (C, 2f, 1, 1) -> 2 x (C, f)
-        rows = F.linear(self._features(size[0], extents[:, 0]), row_weight, self.proj.bias)  # (B, h, C)
-        columns = F.linear(self._features(size[1], extents[:, 1]), column_weight)  # (B, w, C)
+        rows = F.linear(self._features(size[0], row_extents), row_weight, self.proj.bias)  # (B, h, C)
+        columns = F.linear(self._features(size[1], column_extents), column_weight)  # (B, w, C)
         return (rows[:, :, None] + columns[:, None]).flatten(1, 2)  # (B, h, w, C) -> (B, N, C)
 
-    def _features(self, length: int, extent: Tensor) -> Tensor:
+    def _features(self, length: int, extent: Tensor | None) -> Tensor:
         """Sine and cosine, interleaved, of ``length`` positions: (B,) -> (B, length, f)."""
-        position = torch.arange(1, length + 1, device=extent.device) * (2 * math.pi / extent[:, None])
+        position = torch.arange(1, length + 1, device=self.frequencies.device)
+        # The last position, and not a tensor made of the length, which would be a constant in a traced graph.
+        extent = position[-1:] if extent is None else extent
+        position = position * (2 * math.pi / extent[:, None])
         angle = position[..., None] * self.frequencies  # (B, length, f/2)
         return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(2).to(self.proj.weight.dtype)
 

@@ -2,7 +2,7 @@
 images: decoding, non-maximum suppression, and the limit of boxes for each image."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torchvision
@@ -11,16 +11,32 @@ from torch import Tensor
 from xvit_det.errors import InputError
 
 
+class Boxes(NamedTuple):
+    """Boxes of a batch as one list.
+
+    Attributes:
+        images: (M,), the number of each box's image in the batch.
+        boxes: (M, 4) as x1, y1, x2, y2 in pixels.
+        scores: (M,).
+        labels: (M,), class numbers; in an RPN the pyramid's level.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+    def take(self, indices: Tensor) -> 'Boxes':
+        """Some of them, in this order."""
+        return Boxes(*(values[indices] for values in self))
+
+
 def true_at(mask: Tensor) -> Tensor:
     """Indices of the true elements: (M, d) for a mask of d dimensions."""
-    return _bounded(mask.nonzero())
-
-
-def _bounded(x: Tensor) -> Tensor:
-    """The same, whose length is known to be no astronomic number: ONNX has no integers of more than 64 bits to compare
-    sums of lengths with."""
-    torch._check(x.shape[0] < 2**31)
-    return x
+    indices = mask.nonzero()
+    # Known to be no astronomic number: ONNX has no integers of more than 64 bits to compare sums of lengths with.
+    torch._check(indices.shape[0] < 2**31)
+    return indices
 
 
 def check_coder(coder: Any) -> None:
@@ -79,7 +95,11 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, images: Tensor, iou:
     """
     step = torch.cat((boxes.flatten(), boxes.new_zeros(1))).amax(0) + 1
     moved = boxes + torch.stack((groups, images, groups, images), dim=1).to(boxes.dtype) * step
-    return _bounded(torchvision.ops.nms(moved, scores, iou))
+    # torchvision tells the exporter that two boxes stay, at least. Two spare ones, far from the others, keep its word.
+    far = torch.cat((moved.flatten(), step[None])).amax(0)
+    spare = far + step * moved.new_tensor([[1, 1, 2, 2], [3, 3, 4, 4]])
+    kept = torchvision.ops.nms(torch.cat((moved, spare)), torch.cat((scores, scores.new_full((2,), -1))), iou)
+    return kept[true_at(kept < scores.shape[0])[:, 0]]
 
 
 def within_limit(images: Tensor, batch_size: int, limit: int) -> Tensor:

@@ -1,33 +1,13 @@
 """Anchor-based dense heads: the proposals of an RPN, and the detections of RetinaNet."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from xvit_det.deploy.graphs.boxes import check_coder, decode, nms_iou, scale, suppress, true_at, within_limit
+from xvit_det.deploy.graphs.boxes import Boxes, check_coder, decode, nms_iou, scale, suppress, true_at, within_limit
 from xvit_det.errors import InputError
-
-
-class Boxes(NamedTuple):
-    """Boxes of a batch as one list.
-
-    Attributes:
-        images: (M,), the number of each box's image in the batch.
-        boxes: (M, 4) as x1, y1, x2, y2 in pixels.
-        scores: (M,).
-        labels: (M,), class numbers; in an RPN the pyramid's level.
-    """
-
-    images: Tensor
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-
-    def take(self, indices: Tensor) -> 'Boxes':
-        """Some of them, in this order."""
-        return Boxes(*(values[indices] for values in self))
 
 
 def check_dense_head(head: Any) -> None:

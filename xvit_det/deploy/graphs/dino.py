@@ -9,8 +9,7 @@ from mmdet.models.layers.transformer.utils import coordinate_to_encoding, invers
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 
-from xvit_det.deploy.graphs.boxes import clip, scale
-from xvit_det.deploy.graphs.dense import Boxes
+from xvit_det.deploy.graphs.boxes import Boxes, clip, scale
 from xvit_det.errors import InputError
 
 Size = tuple[int, int]

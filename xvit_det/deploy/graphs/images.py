@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xvit_det.layers.padding import ImageExtents
+
 
 class Normalize(nn.Module):
     """Images of a padded batch as the model takes them.
@@ -49,11 +51,5 @@ class Normalize(nn.Module):
         x = (x - self.mean) / self.std
         if sizes is None:
             return x
-        return torch.where(inside(sizes, x.shape[2], x.shape[3]), x, self.pad_value)
-
-
-def inside(sizes: Tensor, height: int, width: int) -> Tensor:
-    """(B, 1, height, width) bool: true within ``sizes`` (B, 2) from the top left."""
-    rows = torch.arange(height, device=sizes.device) < sizes[:, :1]  # (B, H)
-    columns = torch.arange(width, device=sizes.device) < sizes[:, 1:]  # (B, W)
-    return rows[:, None, :, None] & columns[:, None, None, :]
+        inside = ImageExtents(sizes).mask(x.shape[2:], stride=1)
+        return x if inside is None else torch.where(inside, x, self.pad_value)

@@ -1,5 +1,6 @@
 """Whole models from images to predictions, as one module without loops over images, for export."""
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xvit_det.deploy.graphs.boxes import scale, true_at
-from xvit_det.deploy.graphs.dense import Boxes, check_dense_head, dense_boxes
+from xvit_det.deploy.graphs.boxes import Boxes, scale, true_at
+from xvit_det.deploy.graphs.dense import check_dense_head, dense_boxes
 from xvit_det.deploy.graphs.images import Normalize
 from xvit_det.deploy.graphs.regions import check_roi_head, paste, region_boxes, region_masks
 from xvit_det.errors import InputError
@@ -20,13 +21,14 @@ class DetectorGraph(nn.Module):
 
     Args:
         detector: In evaluation mode.
+        takes_rgb: Whether its data preprocessor gets RGB, see :class:`Normalize`.
     """
 
     outputs: tuple[str, ...] = ('image', 'boxes', 'scores', 'labels')
 
-    def __init__(self, detector: Any) -> None:
+    def __init__(self, detector: Any, takes_rgb: bool = False) -> None:
         super().__init__()
-        self.normalize = Normalize(detector.data_preprocessor)
+        self.normalize = Normalize(detector.data_preprocessor, takes_rgb)
         self.model = detector
 
     def forward(self, images: Tensor, sizes: Tensor, original_sizes: Tensor, score: Tensor) -> tuple[Tensor, ...]:
@@ -73,9 +75,9 @@ class DetectorGraph(nn.Module):
 class RetinaNetGraph(DetectorGraph):
     """RetinaNet (arXiv 1708.02002)."""
 
-    def __init__(self, detector: Any) -> None:
+    def __init__(self, detector: Any, takes_rgb: bool = False) -> None:
         check_dense_head(detector.bbox_head)
-        super().__init__(detector)
+        super().__init__(detector, takes_rgb)
 
     @property
     def largest_stride(self) -> int:
@@ -88,11 +90,11 @@ class RetinaNetGraph(DetectorGraph):
 class DINOGraph(DetectorGraph):
     """DINO (arXiv 2203.03605)."""
 
-    def __init__(self, detector: Any) -> None:
+    def __init__(self, detector: Any, takes_rgb: bool = False) -> None:
         from xvit_det.deploy.graphs.dino import check_dino
 
         check_dino(detector)
-        super().__init__(detector)
+        super().__init__(detector, takes_rgb)
 
     @property
     def largest_stride(self) -> int:
@@ -108,10 +110,10 @@ class RCNNGraph(DetectorGraph):
     """Faster R-CNN (arXiv 1506.01497), and Mask R-CNN (arXiv 1703.06870), which has one more output: masks
     (N, H', W') bool, as large as the largest of the original images."""
 
-    def __init__(self, detector: Any) -> None:
+    def __init__(self, detector: Any, takes_rgb: bool = False) -> None:
         check_dense_head(detector.rpn_head)
         check_roi_head(detector.roi_head)
-        super().__init__(detector)
+        super().__init__(detector, takes_rgb)
         if detector.roi_head.with_mask:
             self.outputs = (*self.outputs, 'masks')
 
@@ -139,12 +141,13 @@ class SegmentorGraph(nn.Module):
 
     Args:
         segmentor: In evaluation mode.
+        takes_rgb: Whether its data preprocessor gets RGB, see :class:`Normalize`.
     """
 
     outputs = ('label_maps',)
     largest_stride = 32
 
-    def __init__(self, segmentor: Any) -> None:
+    def __init__(self, segmentor: Any, takes_rgb: bool = False) -> None:
         super().__init__()
         mode = segmentor.test_cfg.get('mode', 'whole')
         if mode != 'whole' or segmentor.out_channels == 1:
@@ -154,9 +157,9 @@ class SegmentorGraph(nn.Module):
             )
         if not hasattr(segmentor.decode_head, 'align_corners') or hasattr(segmentor.decode_head, 'query_embed'):
             raise InputError(f'export does not know the head {type(segmentor.decode_head).__name__}')
-        self.normalize = Normalize(segmentor.data_preprocessor)
-        self.model = segmentor
-        for module in list(segmentor.modules()):
+        self.normalize = Normalize(segmentor.data_preprocessor, takes_rgb)
+        self.model = copy.deepcopy(segmentor)  # the caller's keeps its layers
+        for module in list(self.model.modules()):
             for name, child in module.named_children():
                 if type(child).__name__ == 'Upsample' and getattr(child, 'scale_factor', None):
                     setattr(module, name, _Upsample(child))

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from xvit_det.deploy.graphs.boxes import check_coder, decode, nms_iou, scale, suppress, true_at, within_limit
-from xvit_det.deploy.graphs.dense import Boxes
+from xvit_det.deploy.graphs.boxes import Boxes, check_coder, decode, nms_iou, scale, suppress, true_at, within_limit
 from xvit_det.errors import InputError
 
 

@@ -4,6 +4,7 @@ It needs no data and no GPU and takes minutes on two CPU cores. OpenMMLab's own 
 """
 
 import os
+import sys
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,7 +73,11 @@ def _spawn(args: Namespace) -> None:
     try:
         torch.multiprocessing.spawn(_worker, (args,), nprocs=args.processes)
     except torch.multiprocessing.ProcessExitedException as error:
-        raise SystemExit(error.exit_code) from None
+        if error.exit_code >= 0:
+            raise SystemExit(error.exit_code) from None
+        killed = f'error: rank {error.error_index} was killed by {error.signal_name}; the other processes were stopped'
+        print(killed, file=sys.stderr, flush=True)
+        raise SystemExit(128 - error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

@@ -25,8 +25,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from xvit_det.cli.common import command_line
 from xvit_det.cli.demo_tasks import TASKS, Task
 from xvit_det.config.data_paths import set_data_root
-from xvit_det.config.launch import join_cpu_group
+from xvit_det.config.launch import join_cpu_group, told_losses
 from xvit_det.engine.amp import cpu_computes_bfloat16
+from xvit_det.engine.divergence import StopAtDivergence
 from xvit_det.hub import find_config
 from xvit_det.visualization.curves import draw_curve
 
@@ -58,6 +59,7 @@ def _run(args: Namespace, console: Console) -> None:
         watch = _Watch(task, progress)
         runner = Runner.from_cfg(cfg)
         runner.register_hook(watch, priority='VERY_LOW')
+        runner.register_hook(StopAtDivergence())
         parameters = sum(p.numel() for p in runner.model.parameters())
         console.print(
             f'Training {task.model} with a small X-ViT ({parameters / 1e6:.1f} M parameters) on {get_device()}, '
@@ -65,7 +67,8 @@ def _run(args: Namespace, console: Console) -> None:
             soft_wrap=True,
         )
         console.print(f'What OpenMMLab prints goes into {log_file(args)}', soft_wrap=True)
-        runner.train()
+        with told_losses():
+            runner.train()
     if not is_main_process():
         return
     _write_results(runner, watch, task, args)

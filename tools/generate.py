@@ -362,6 +362,42 @@ def large_images() -> str:
     return table(titles, lines, texts=2)
 
 
+def export() -> str:
+    """An exported detector by runtime and dtype: what it finds, its size and its time."""
+    rows = record('export')['rows']
+    whole = rows[0]
+    lines = [
+        (
+            row['runtime'],
+            row['dtype'] + (f', {row["parts"]}' if row['parts'] else ''),
+            f'{row["bbox_mAP"]:.3f} / {row["segm_mAP"]:.3f}',
+            f'{row["megabytes"]:.1f} ({row["megabytes"] / whole["megabytes"]:.0%})',
+            f'{row["milliseconds"]:.1f}',
+            f'{row["times_as_fast"]:.2f}',
+        )
+        for row in rows
+    ]
+    titles = ['runtime', 'weights and their products', 'box / mask mAP', 'MB', 'ms per image', 'times as fast']
+    return table(titles, lines, texts=2)
+
+
+def export_backbones() -> str:
+    """The mixers and the largest difference of exported backbones."""
+    found: dict[str, list[dict]] = {}
+    for row in record('export_backbones')['rows']:
+        if 'not_possible' not in row:
+            found.setdefault(row['backbone'], []).append(row)
+    lines = []
+    for backbone, rows in found.items():
+        worst = {
+            dtype: max(value for row in rows for key, value in row.items() if key.startswith(dtype))
+            for dtype in ('fp32', 'fp16')
+        }
+        mixers = ', '.join(sorted(row['mixer'] for row in rows))
+        lines.append((backbone, mixers, f'{worst["fp32"]:.0e}', f'{worst["fp16"]:.0e}'))
+    return table(['backbone', 'mixers', 'fp32', 'fp16'], lines, texts=2)
+
+
 def how_many_images() -> str:
     """Box / mask mAP by kind of scenes, number of images and start."""
     found = {(row['scenes'], row['images'], row['start']): row for row in record('how_many_images')['rows']}
@@ -410,6 +446,8 @@ TABLES: dict[str, Callable[[], str]] = {
     'stock_mmdet_left_out': stock_mmdet_left_out,
     'large_images': large_images,
     'how_many_images': how_many_images,
+    'export': export,
+    'export_backbones': export_backbones,
 }
 
 

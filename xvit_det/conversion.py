@@ -98,11 +98,6 @@ def convert(path: str | Path, config: str | None = None, mixer: str | None = Non
         result.notes['resampled'][name] = shapes
     _compare(result, path, model)
     model.load_state_dict(result.weights, strict=False)
-    for name, weight in model.state_dict().items():
-        if name in result.weights and not weight.equal(result.weights[name].to(weight)):
-            raise InputError(
-                f'{name} in {path} is not what the model has after loading it: it holds NaN, or no numbers'
-            )
     return result
 
 

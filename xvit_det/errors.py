@@ -13,12 +13,20 @@ class InputError(ValueError):
     """The user gave something wrong: an argument, an option, a config, a file or a checkpoint.
 
     The message is one sentence with the offending value and what would be accepted. Commands print it without a
-    traceback and exit with status 2.
+    traceback and exit with ``exit_status``.
     """
+
+    exit_status = 2
 
 
 class LocalError(InputError):
     """One that a single process of several meets, such as at a broken image; not only the first process prints it."""
+
+
+class RunError(LocalError):
+    """What a training met although its inputs can be used, such as a loss that became NaN."""
+
+    exit_status = 1
 
 
 def sentence(error: InputError) -> str:

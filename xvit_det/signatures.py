@@ -1,7 +1,13 @@
-"""Which arguments a class takes."""
+"""Names in configs: of classes, and of the arguments that a class takes."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
+
+
+def type_name(cfg: Mapping[str, Any]) -> str:
+    """The name of the class that a config's ``type`` stands for, without its scope or module."""
+    return getattr(cfg['type'], '__name__', str(cfg['type']).rpartition('.')[2])
 
 
 def constructor_arguments(cls: Any) -> set[str] | None:

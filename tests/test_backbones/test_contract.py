@@ -74,6 +74,40 @@ def gradients(model):
     return {name: p.grad for name, p in model.named_parameters()}
 
 
+WRONG = {
+    'arch': [3, None, 'unknown', {}],
+    'drop_path_rate': [1, 2, -0.1, math.nan, 'x', None],
+    'frozen_stages': [-2, 99, 'x'],
+    'img_size': [0, -1, (0, 3), (1, 2, 3), 224.5, 'x'],
+    'in_channels': [0, -1, 1.5, '3', None],
+    'init_cfg': [3, 'x', [3]],
+    'layer_scale': ['x'],
+    'gamma': ['x'],
+    'mixer': [3, None, {}, 'unknown', dict(type='performer', unknown=1)],
+    'norm_cfg': [dict(type='BNN'), dict(type='BN', unknown=1), dict(type='GN'), {}, 'BN', 0],
+    'norm_eval': ['x'],
+    'out_indices': [99, [], [1, 0], 1.5, 'x'],
+    'out_strides': [5, [], [32, 4], 'x'],
+    'out_type': ['x', None],
+    'patch_size': [0, -16, 16.0, 'x'],
+    'position': ['x'],
+    'with_cp': ['x'],
+}
+
+
+@every_backbone
+@pytest.mark.parametrize('argument', WRONG)
+def test_wrong_arguments(name, argument):
+    """Also of a variant that has no use for them, such as a norm."""
+    if argument not in inspect.signature(MODELS.get(name)).parameters:
+        pytest.skip(f'{name} has no {argument}')
+    for value in WRONG[argument]:
+        for out_type in ('pyramid', 'cls_token'):
+            with pytest.raises(InputError) as error:
+                MODELS.build({**SMALL[name], 'out_type': out_type, argument: value})
+            assert '\n' not in str(error.value)
+
+
 def test_every_registered_backbone_is_tested():
     ours = {k for k, v in MODELS.module_dict.items() if isinstance(v, type) and issubclass(v, Backbone)}
     assert ours == set(SMALL)
@@ -382,3 +416,16 @@ def test_a_mask_is_refused(name):
         model(torch.zeros(1, 3, 64, 64), torch.ones(1, 4, 4))
     with torch.no_grad():
         assert len(model(torch.zeros(1, 3, 64, 64), mask=None)) == 4
+
+
+@every_backbone
+@pytest.mark.parametrize('fused', [False, True])
+@pytest.mark.filterwarnings('ignore')  # of the tracer, about every size
+def test_a_trace_holds_for_other_batches_and_sizes(name, fused):
+    model = build(name).eval()
+    model = model.fuse() if fused else model
+    traced = torch.jit.trace(model, (torch.randn(1, 3, 128, 128),), check_trace=False)
+    x = torch.randn(2, 3, 160, 224)
+    with torch.no_grad():
+        for expected, found in zip(model(x), traced(x), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -166,8 +166,9 @@ def test_a_cut_run_keeps_what_it_measured(speed_record, monkeypatch, capsys, tmp
         return interleave(steps, repeats, **options)
 
     monkeypatch.setattr(measure, 'interleave', cut_at_the_second)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as stop:
         main([*argv, '--resume', '--mode', 'eager', 'training'])
+    assert stop.value.code == 130
     rows = json.loads(path.read_text())['rows']
     assert rows[:4] == before
     assert [(row['size'], row['mode']) for row in rows[4:]] == [('32', 'training')] * 2

@@ -147,8 +147,9 @@ def test_make_knows_its_targets(clone):
 
 
 def test_training_and_testing(clone):
-    train, test = commands('detection')
+    train, test, resume = commands('detection')
     succeed(shell(f'{train} {SHORT} {MULTISCALE}', clone))
+    assert 'the training is finished' in succeed(shell(f'{resume} {SHORT} {MULTISCALE}', clone))
     checkpoint = clone / shlex.split(test)[3]
     shutil.move(checkpoint.with_name('epoch_1.pth'), checkpoint)
     output = succeed(shell(f'{test} --cfg-options {SMALL_TEST}', clone))

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import timm
@@ -16,8 +18,10 @@ import xvit_det
 from xvit_det import ViX, XViT
 from xvit_det.cli.test import main as evaluate
 from xvit_det.cli.train import main as train
+from xvit_det.engine.divergence import StopAtDivergence
 from xvit_det.engine.image_loading import guard_loading
-from xvit_det.errors import INSTALL_OPENMMLAB, LocalError
+from xvit_det.errors import INSTALL_OPENMMLAB, LocalError, RunError
+from xvit_det.hub import find_config
 
 PAGE = (Path(__file__).resolve().parents[2] / 'docs' / 'troubleshooting.md').read_text()
 # Heading: the message below it, white space made single.
@@ -108,6 +112,33 @@ def train_with_a_box_of_nan(capsys: pytest.CaptureFixture) -> str:
     return of_a_command(train, CUSTOM, '--cfg-options', *CLASSES)(capsys)
 
 
+def train_with_a_mistake(mistake: str) -> Callable[..., str]:
+    def message(capsys: pytest.CaptureFixture) -> str:
+        Path('mine.py').write_text(f"_base_ = '{find_config(CUSTOM)}'\n{mistake}\n")
+        return of_a_command(train, 'mine.py', '--cfg-options', *CLASSES)(capsys)
+
+    return message
+
+
+def diverge(capsys: pytest.CaptureFixture) -> str:
+    nan = dict(loss=torch.tensor(math.nan))
+    runner = SimpleNamespace(iter=0, optim_wrapper=None, work_dir='work', _resume=False)
+    return of(RunError, lambda: StopAtDivergence().after_train_iter(runner, 0, outputs=nan))(capsys).replace(
+        'RunError', 'error'
+    )
+
+
+def load_a_file(name: str, content: Any) -> Callable[..., str]:
+    def message(capsys: pytest.CaptureFixture) -> str:
+        if isinstance(content, str):
+            Path(name).write_text(content)
+        else:
+            torch.save(content, name)
+        return of_a_command(evaluate, CUSTOM, name, '--cfg-options', *CLASSES, 'test_dataloader.num_workers=0')(capsys)
+
+    return message
+
+
 def load_an_empty_image() -> None:
     Path('data/mine/train/0.png').write_bytes(b'')
     folder = dict(type='CocoDataset', data_root='data/mine', ann_file='train.json', data_prefix=dict(img='train/'))
@@ -117,6 +148,13 @@ def load_an_empty_image() -> None:
 
 
 MISTAKES = {
+    'A name in a config that nothing reads': train_with_a_mistake('train_cfgs = dict(max_epochs=3)'),
+    'A class or an argument in a config that does not exist': train_with_a_mistake(
+        "custom_hooks = [dict(type='EMAHok')]"
+    ),
+    'The training diverged': diverge,
+    'A checkpoint that is not finite': load_a_file('nan.pth', dict(weight=torch.tensor(math.nan))),
+    'A file that is no checkpoint': load_a_file('text.pth', 'hello'),
     'Annotations are wrong': train_with_a_box_of_nan,
     'An image cannot be loaded': lambda capsys: of(LocalError, load_an_empty_image)(capsys).replace(
         'LocalError', 'error'

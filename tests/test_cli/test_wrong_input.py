@@ -8,6 +8,7 @@ import torch
 
 from xvit_det.cli.test import main as evaluate
 from xvit_det.cli.train import main as train
+from xvit_det.config.load import load_config
 
 
 @pytest.fixture
@@ -159,3 +160,77 @@ def test_checkpoints_that_cannot_be_used(refused, write_config, coco_folder, tmp
     torch.save(dict(state_dict=dict(weight=torch.zeros(1))), 'other.pth')
     assert 'another architecture' in refused(evaluate, config, 'other.pth')
     assert 'must end in .pkl' in refused(evaluate, config, 'other.pth', '--out', 'x.json')
+
+
+@pytest.mark.parametrize(
+    ('line', 'hint'),
+    [
+        ('train_cfgs = dict(max_epochs=3)', 'nothing reads train_cfgs; did you mean train_cfg?'),
+        ('train_cfg.update(max_epochs=0)', 'train_cfg.max_epochs=0 is not a whole number of at least 1'),
+        ("train_cfg = dict(type='IterBasedTrainLoop', max_iters=0)", 'train_cfg.max_iters=0'),
+        ('train_dataloader.update(batch_size=0)', 'train_dataloader.batch_size=0 is not'),
+        ('train_dataloader = None', 'has no train_dataloader: train_dataloader, train_cfg, optim_wrapper go together'),
+        ('val_dataloader = None', 'has no val_dataloader'),
+        ("model = 'MaskRCNN'", "model='MaskRCNN' is not a dict"),
+        ("default_scope = 'mmdett'", "default_scope='mmdett' is no installed package"),
+        ("log_level = 'LOUD'", "log_level='LOUD' is not one of"),
+        ("resume = 'auto'", "resume='auto' is not True or False"),
+        ("optim_wrapper['optimizer'].update(type='AdamX')", 'did you mean Adam or'),
+        ("optim_wrapper['optimizer'].update(lr='fast')", "optim_wrapper.optimizer.lr='fast' is not a number"),
+        (
+            "pipeline.insert(2, dict(type='RandmFlip', prob=0.5))",
+            "no transform 'RandmFlip'; did you mean RandomFlip",
+        ),
+        ("pipeline.insert(2, dict(type='RandomFlip', probability=0.5))", 'choices: direction, prob, swap_seg_labels'),
+        ("custom_hooks = [dict(type='EMAHok')]", "custom_hooks.0: there is no hook 'EMAHok'; did you mean EMAHook?"),
+        (
+            "val_evaluator.update(metric='boxes')",
+            "KeyError: \"metric should be one of 'bbox'",
+        ),
+        ("param_scheduler = [dict(type='StepLR')]", 'missing 1 required positional argument'),
+        ('x = undefined', "line 42, cannot be used: NameError: name 'undefined' is not defined"),
+        ('x = (1,', "line 42, cannot be used: SyntaxError: '(' was never closed"),
+    ],
+)
+def test_mistakes_in_a_config(refused, write_config, coco_folder, line, hint):
+    config = write_config(coco_folder, f'\n{line}\n')
+    message = refused(train, config)
+    assert hint in message and config in message
+
+
+def test_a_mistake_in_a_base_names_the_base(refused, tmp_path):
+    (tmp_path / 'base.py').write_text('\nx = undefined\n')
+    (tmp_path / 'child.py').write_text("_base_ = 'base.py'\n")
+    assert f'{tmp_path}/base.py, line 2, cannot be used: NameError' in refused(train, 'child.py')
+    (tmp_path / 'base.py').write_text('\n\nx = (\n')
+    assert f'{tmp_path}/base.py, line 3, cannot be used: SyntaxError' in refused(train, 'child.py')
+
+
+def test_names_of_the_users_own_stay(write_config, coco_folder):
+    more = "test_pipeline = train_pipeline = []\nmodel_width = 3\nschedule = 'long'\n"
+    assert load_config(write_config(coco_folder, more)).schedule == 'long'
+
+
+def test_tuples_among_the_options(refused, write_config, coco_folder):
+    scale = 'train_dataloader.dataset.dataset.pipeline.1.scale'
+    config = write_config(coco_folder)
+    assert 'KEY="(a,b)"' in refused(train, config, '--cfg-options', f'{scale}=(128,96')
+    for value in ('[128,96]', '128,96', '(128,96)'):
+        cfg = load_config(config, options=[f'{scale}={value}'])
+        assert cfg.train_dataloader.dataset.dataset.pipeline[1].scale == (128, 96)
+
+
+def test_what_fails_in_the_run_is_a_sentence_and_a_file(write_config, coco_folder, tmp_path, monkeypatch, capfd):
+    """Of a value that only the first batch meets, in this process and in one that loads data."""
+    monkeypatch.chdir(tmp_path)
+    scale = 'train_dataloader.dataset.dataset.pipeline.1.scale=wide'
+    for workers in (0, 1):
+        options = ['--cfg-options', scale, f'train_dataloader.num_workers={workers}']
+        with pytest.raises(SystemExit) as stop:
+            train([write_config(coco_folder), '--work-dir', 'work', *options])
+        assert stop.value.code == 1
+        errors = capfd.readouterr().err
+        (line,) = (line for line in errors.splitlines() if 'error: ' in line)
+        assert 'failed: TypeError: Scale must be a number or tuple of int' in line and 'geometric.py, line' in line
+        assert 'Traceback' not in errors
+        assert 'geometric.py' in Path('work/traceback.txt').read_text()

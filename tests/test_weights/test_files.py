@@ -34,6 +34,28 @@ def test_weights_are_found_where_others_keep_them(key):
     assert find_weights({key: WEIGHTS, 'epoch': 3, 'optimizer': {'x': 1}}) == WEIGHTS
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_that_are_not_finite(tmp_path, value, dtype):
+    weights = WEIGHTS | dict(c=torch.tensor([1, value, 3], dtype=dtype))
+    torch.save(dict(state_dict=weights), tmp_path / 'w.pth')
+    with pytest.raises(InputError, match=r'w\.pth has weights that are not finite: 1 of the 3 values of c '):
+        read_state_dict(tmp_path / 'w.pth')
+
+
+def test_masks_may_hold_infinity(tmp_path):
+    weights = WEIGHTS | dict(attn_mask=torch.full((2,), float('-inf')))
+    torch.save(weights, tmp_path / 'w.pth')
+    assert read_state_dict(tmp_path / 'w.pth').keys() == weights.keys()
+
+
+@pytest.mark.parametrize('content', [[WEIGHTS], list(WEIGHTS.values()), dict(state_dict=3), WEIGHTS['b'], 'text'])
+def test_no_weights_by_name(tmp_path, content):
+    torch.save(content, tmp_path / 'w.pth')
+    with pytest.raises(InputError, match=r'w\.pth holds no weights'):
+        read_state_dict(tmp_path / 'w.pth')
+
+
 def test_hash(tmp_path):
     (tmp_path / 'x').write_bytes(b'abc')
     assert sha256(tmp_path / 'x').startswith('ba7816bf')
@@ -42,7 +64,9 @@ def test_hash(tmp_path):
 @pytest.mark.parametrize('content', [b'', b'not safetensors', b'\x40\0\0\0\0\0\0\0{"a": 1}'])
 def test_broken_safetensors(tmp_path, content):
     (tmp_path / 'w.safetensors').write_bytes(content)
-    with pytest.raises(InputError, match=r'w\.safetensors cannot be read as PyTorch weights: no safetensors file'):
+    with pytest.raises(
+        InputError, match=r'w\.safetensors cannot be read as PyTorch weights: it is (empty|no safetensors file)'
+    ):
         read_state_dict(tmp_path / 'w.safetensors')
 
 
@@ -108,11 +132,23 @@ def test_averaged_weights_come_first(tmp_path):
         assert all(torch.equal(found[name], averaged[name]) for name in averaged)
 
 
-@pytest.mark.parametrize('content', [b'hello world', b'', b'<html>404</html>', b'(lp0', bytes(range(256))])
-def test_what_is_no_checkpoint_is_one_sentence(tmp_path, content):
+@pytest.mark.parametrize(
+    ('content', 'defect'),
+    [
+        (b'hello world', 'it is a text file'),
+        (b'version https://git-lfs.github.com/spec/v1\noid sha256:1', 'a pointer of git-lfs'),
+        (b'', 'it is empty'),
+        (b'<html>404</html>', 'it is a text file'),
+        (b'(lp0', 'it is a text file'),
+        (b'PK\x03\x04 and no more', 'it is cut off'),
+        (b'\x40\0\0\0\0\0\0\0{"a": 1}', r'whose name must end in \.safetensors'),
+        (bytes(range(256)), 'damaged or of another format'),
+    ],
+)
+def test_what_is_no_checkpoint_is_one_sentence(tmp_path, content, defect):
     (tmp_path / 'w.pth').write_bytes(content)
     for trust in (False, True):
-        with pytest.raises(InputError, match=r'w\.pth cannot be read as PyTorch weights') as error:
+        with pytest.raises(InputError, match=rf'w\.pth cannot be read as PyTorch weights: .*{defect}') as error:
             read_state_dict(tmp_path / 'w.pth', trust)
         assert '\n' not in str(error.value)
 

@@ -20,6 +20,8 @@ from xvit_det.backbones.pretrained import (
 )
 from xvit_det.errors import InputError
 from xvit_det.folding import fold_parts
+from xvit_det.layers.drop_path import check_rate
+from xvit_det.layers.norm import check_norm_cfg
 from xvit_det.layers.pyramid import STRIDES
 
 NO_MASKS = (
@@ -41,6 +43,8 @@ def resolve_arch(arch: str | Mapping, zoo: Mapping[str, Mapping], aliases: Mappi
         if name not in zoo:
             raise InputError(f'arch {arch!r} is not one of {", ".join(zoo)}, or a dict with the keys {", ".join(keys)}')
         return dict(zoo[name])
+    if not isinstance(arch, Mapping):
+        raise InputError(f'arch={arch!r} is not one of {", ".join(zoo)}, or a dict with the keys {", ".join(keys)}')
     missing, unknown = sorted(set(keys) - set(arch)), sorted(set(arch) - set(keys))
     if missing or unknown:
         raise InputError(f'custom arch needs exactly the keys {keys}; missing {missing}, unknown {unknown}')
@@ -53,7 +57,7 @@ def resolve_indices(indices: int | Sequence[int], depth: int) -> tuple[int, ...]
     Raises:
         InputError: An index out of range, not an integer, or out of order.
     """
-    given = [indices] if isinstance(indices, int) else list(indices)
+    given = list(indices) if isinstance(indices, Sequence) else [indices]
     if not all(isinstance(i, int) and -depth <= i < depth for i in given):
         raise InputError(f'out_indices={indices} has a value that is not an integer in [{-depth}, {depth - 1}]')
     resolved = tuple(i % depth for i in given)
@@ -129,12 +133,14 @@ class Backbone(BaseModule, ABC):
         out_strides: Strides of the pyramid's maps: one or more of 4, 8, 16, 32. ``None``: all of them, or the last
             three if there are three ``out_indices``.
         in_channels: Channels of the image.
+        drop_path_rate: Probability of skipping a residual branch in training.
         depth: Number of blocks that ``out_indices`` may name.
         pyramid_indices: The blocks that a pyramid of all four strides reads by default.
         frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks. Frozen parts get no
             gradient and stay in evaluation mode.
         norm_eval: Keep BatchNorm layers in evaluation mode while training.
         with_cp: Recompute the blocks' activations in the backward pass, which trades time for memory.
+        norm_cfg: See :func:`xvit_det.layers.build_norm`; ``None``: BatchNorm.
         init_cfg: OpenMMLab's; ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')`` loads weights through
             :func:`load_pretrained`, which reports what matched.
 
@@ -162,12 +168,25 @@ class Backbone(BaseModule, ABC):
         out_indices: int | Sequence[int] | None,
         out_strides: int | Sequence[int] | None,
         in_channels: int,
+        drop_path_rate: float,
         frozen_stages: int,
         norm_eval: bool,
         with_cp: bool,
+        norm_cfg: dict | None,
         init_cfg: dict | list[dict] | None,
     ) -> None:
+        cfgs = [init_cfg or {}] if isinstance(init_cfg, Mapping | None) else init_cfg
+        if not (isinstance(cfgs, Sequence) and all(isinstance(cfg, Mapping) for cfg in cfgs)):
+            raise InputError(f'init_cfg={init_cfg!r} is not a dict with a type, or a list of such dicts')
         super().__init__(init_cfg)
+        if not (isinstance(in_channels, int) and in_channels > 0):
+            raise InputError(f'in_channels={in_channels!r} is not a whole number of at least 1')
+        for name, flag in dict(norm_eval=norm_eval, with_cp=with_cp).items():
+            if flag not in (True, False):
+                raise InputError(f'{name}={flag!r} is not True or False')
+        check_rate(drop_path_rate)  # before it is scaled for each block
+        self.norm_cfg = dict(type='BN') if norm_cfg is None else norm_cfg
+        check_norm_cfg(self.norm_cfg)
         if out_type not in OUT_TYPES:
             raise InputError(f'out_type {out_type!r} is not one of {", ".join(OUT_TYPES)}')
         self.out_type = out_type
@@ -204,7 +223,9 @@ class Backbone(BaseModule, ABC):
             return
         init_cfg = self.init_cfg
         cfgs = [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or [])
-        pretrained = [cfg for cfg in cfgs if cfg['type'] in PRETRAINED]
+        pretrained = [cfg for cfg in cfgs if cfg.get('type') in PRETRAINED]
+        if any('checkpoint' not in cfg for cfg in pretrained):
+            raise InputError(f'init_cfg={init_cfg!r} has no checkpoint')
         self.init_cfg = [cfg for cfg in cfgs if cfg not in pretrained]
         try:
             super().init_weights()

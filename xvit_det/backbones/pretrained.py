@@ -36,7 +36,10 @@ def check_fused(module: nn.Module, weights: Iterable[str], prefix: str = '') -> 
     if is_fused and names and prefix + FUSED not in names:
         raise InputError(f'this {kind} is fused and the weights are not: load them before fuse()')
     if not is_fused and prefix + FUSED in names:
-        raise InputError(f'the weights are those of a fused {kind}: call eval() and fuse() before loading them')
+        raise InputError(
+            f'the weights are those of a fused {kind}: take those from before fuse(), or call eval() and fuse() before '
+            'loading them'
+        )
 
 
 def load_pretrained(module: nn.Module, checkpoint: str | Path, prefix: str | None = None) -> dict[str, list[str]]:

@@ -91,16 +91,19 @@ class StagedBackbone(Backbone):
             out_indices=out_indices,
             out_strides=out_strides,
             in_channels=in_channels,
+            drop_path_rate=drop_path_rate,
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             with_cp=with_cp,
+            norm_cfg=norm_cfg,
             init_cfg=init_cfg,
         )
         self.arch = settings
         self.mixer = mixer
-        self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        if len(self.img_size) != 2:
-            raise InputError(f'img_size={img_size} is not a side or (height, width)')
+        sides = tuple(img_size) if isinstance(img_size, Sequence) else (img_size, img_size)
+        if len(sides) != 2 or not all(isinstance(side, int) for side in sides):
+            raise InputError(f'img_size={img_size!r} is not a side or (height, width)')
+        self.img_size: tuple[int, int] = sides
         self.patch_size = patch_size
         if not (isinstance(patch_size, int) and 1 <= patch_size <= min(self.img_size)):
             raise InputError(f'patch_size={patch_size} is not an integer from 1 to the sides of img_size={img_size}')
@@ -108,9 +111,6 @@ class StagedBackbone(Backbone):
         self.position = position
         if position not in POSITIONS:
             raise InputError(f'position {position!r} is not one of {", ".join(POSITIONS)}')
-        if not 0 <= drop_path_rate < 1:  # before it is scaled for each block
-            raise InputError(f'drop_path_rate={drop_path_rate} is not in [0, 1)')
-        self.norm_cfg = norm_cfg or dict(type='BN')
         self.norm_eps = norm_eps
         self.num_prefix = int(self.has_cls_token and out_type == 'cls_token')
 

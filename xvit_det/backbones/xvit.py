@@ -6,6 +6,7 @@ cross-covariance attention in the place of XNorm attention it is XCiT (arXiv 210
 
 import inspect
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -152,16 +153,22 @@ class XViT(Backbone):
             out_indices=out_indices,
             out_strides=out_strides,
             in_channels=in_channels,
+            drop_path_rate=drop_path_rate,
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             with_cp=with_cp,
+            norm_cfg=norm_cfg,
             init_cfg=init_cfg,
         )
-        if patch_size not in PATCH_SIZES:
+        if not (isinstance(patch_size, int) and patch_size in PATCH_SIZES):
             raise InputError(f'patch_size={patch_size} is not one of {", ".join(map(str, PATCH_SIZES))}')
         if settings['class_block'] not in ('xvit', 'xcit'):
             raise InputError(f'class_block={settings["class_block"]!r} is not one of xvit, xcit')
-        norm_cfg = norm_cfg or dict(type='BN')
+        if position not in (True, False):
+            raise InputError(f'position={position!r} is not True or False')
+        for name, value in dict(layer_scale=layer_scale, gamma=gamma).items():
+            if not isinstance(value, Real | None):
+                raise InputError(f'{name}={value!r} is not a number')
         self.embed_dims = embed_dims
         self.patch_size = patch_size
         self.mask_padding = mask_padding
@@ -176,16 +183,16 @@ class XViT(Backbone):
             hidden_dims=int(settings['mlp_ratio'] * embed_dims),
             layer_scale=settings['layer_scale'] if layer_scale is None else layer_scale,
         )
-        self.stem = ConvStem(in_channels, embed_dims, patch_size, norm_cfg)
+        self.stem = ConvStem(in_channels, embed_dims, patch_size, self.norm_cfg)
         self.pos_embed = FourierPosition(embed_dims) if position else None
         self.blocks = nn.ModuleList(
-            XViTBlock(_build_mixer(mixer, **attention), drop_path_rate=drop_path_rate, norm_cfg=norm_cfg, **shared)
+            XViTBlock(_build_mixer(mixer, **attention), drop_path_rate=drop_path_rate, norm_cfg=self.norm_cfg, **shared)
             for _ in range(self.num_blocks)
         )
         if out_type == 'pyramid':
             number = len(self.out_indices)
             self.pyramid = FeaturePyramid(
-                [embed_dims] * number, norm_cfg, [patch_size] * number, self.pyramid_strides, settings['ceil_pool']
+                [embed_dims] * number, self.norm_cfg, [patch_size] * number, self.pyramid_strides, settings['ceil_pool']
             )
         elif out_type == 'cls_token':
             self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))

@@ -28,11 +28,12 @@ file, such as data_root or train_pipeline, are not: they have already been used)
   * below a value that is None or new, and in dicts whose keys are free: paramwise_cfg, metainfo, data_prefix,
     default_hooks, env_cfg, and below _delete_=True.
 Anything else is reported with the closest names. List values: KEY="[a,b]" or KEY=a,b; a list's element: KEY.0=a.
+Tuples: KEY="(a,b)", with the quotes; a list in the place of a tuple becomes one.
 """
 
 
 def command(run: Callable[..., None]) -> Callable[..., None]:
-    """Make a function a command: an :class:`InputError` becomes one sentence on stderr and exit status 2.
+    """Make a function a command: an :class:`InputError` becomes one sentence on stderr and an exit status, mostly 2.
 
     So does a missing module where OpenMMLab, which brings all of them, is not installed.
     """
@@ -52,7 +53,10 @@ def command(run: Callable[..., None]) -> Callable[..., None]:
         except InputError as error:
             if os.environ.get('LOCAL_RANK', '0') == '0' or isinstance(error, LocalError):
                 print(f'error: {sentence(error)}', file=sys.stderr, flush=True)
-            raise SystemExit(2) from None
+            raise SystemExit(error.exit_status) from None
+        except KeyboardInterrupt:
+            print('Stopped by Ctrl-C.', file=sys.stderr, flush=True)
+            raise SystemExit(130) from None
         if 'mmengine' in sys.modules:
             from xvit_det.config.launch import leave_group
 

@@ -24,6 +24,7 @@ from xvit_det.config.linearize import (
     with_mixer,
 )
 from xvit_det.config.weights_check import check_checkpoint
+from xvit_det.engine.divergence import StopAtDivergence
 from xvit_det.engine.linearize import OPTIMIZER, Linearization, find_mixers
 from xvit_det.errors import InputError
 from xvit_det.hub import complete_model
@@ -139,6 +140,7 @@ def _build_runner(cfg: Config, model: Linearization, checkpoint: str, args: Name
                 type='CheckpointHook', interval=max(1, steps // 10), by_epoch=False, max_keep_ckpts=1, save_last=True
             ),
         ),
+        custom_hooks=[StopAtDivergence()],
         log_processor=dict(by_epoch=False),
         default_scope=cfg.get('default_scope', 'mmengine'),
         env_cfg=cfg.get('env_cfg', dict(dist_cfg=dict(backend='nccl'))),

@@ -2,24 +2,31 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from xvit_det.backbones.pretrained import translate_for
-from xvit_det.config.load import config_mistakes
+from xvit_det.cli.endings import told_endings
+from xvit_det.config.mistakes import told_building
+from xvit_det.config.resume import prepare_start
 from xvit_det.config.weights_check import check_checkpoint
+from xvit_det.engine.checkpoints import SafeCheckpointHook, written_whole
+from xvit_det.engine.divergence import StopAtDivergence
 from xvit_det.engine.image_loading import NameSkippedImages, guard_loading
-from xvit_det.errors import InputError
+from xvit_det.engine.seeding import SeedIterations, seed_loading
+from xvit_det.engine.stopping import StopOnRequest, stay_alive
+from xvit_det.engine.warmup import shorten_warmups
 from xvit_det.weights.files import find_weights, weights_key
 
 # First words of log records that go to the file only.
@@ -34,12 +41,20 @@ FILE_ONLY = (
     '"HardDiskBackend" is the alias',
     'Exp name',
     'The prefix is not set in metric class',
+    'bbox_mAP_copypaste',
+    'segm_mAP_copypaste',
 )
+NOTHING_FOUND = 'The testing results of the whole dataset is empty.'  # an error, for mmdet
+
 NO_GRADIENT = 'is skipped since its requires_grad=False'  # a line for each weight of a momentum encoder
 
 
 def _for_the_screen(record: logging.LogRecord) -> bool:
     message = record.getMessage()
+    if message == NOTHING_FOUND:
+        record.levelno, record.levelname = logging.WARNING, 'WARNING'
+        record.msg = 'Nothing was found in the evaluated images, so there is no mAP; early in a training that is usual.'
+        return True
     return not (message.startswith(FILE_ONLY) or message.endswith(NO_GRADIENT))
 
 
@@ -52,6 +67,10 @@ class ScreenRunner(Runner):
         """As mmengine's; images that cannot be loaded are named, or skipped in training."""
         skip = self.skip_broken_images and dataloader == self._train_dataloader
         loader = super().build_dataloader(dataloader, *args, **kwargs)
+        seeded = any(isinstance(hook, SeedIterations) for hook in self.hooks)
+        if seeded and dataloader == self._train_dataloader:
+            seed_loading(loader, self.seed, self.rank)
+        loader.worker_init_fn = partial(stay_alive, loader.worker_init_fn)
         if marks := guard_loading(loader.dataset, skip):
             self.register_hook(NameSkippedImages(marks))
         return loader
@@ -62,6 +81,27 @@ class ScreenRunner(Runner):
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(_for_the_screen)
         return logger
+
+    def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
+        """As mmengine's; its hook for checkpoints is replaced by ours."""
+        hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1)) | (hooks or {})
+        checkpoint = hooks['checkpoint']
+        if isinstance(checkpoint, dict) and checkpoint['type'] in ('CheckpointHook', CheckpointHook):
+            hooks['checkpoint'] = dict(checkpoint, type=SafeCheckpointHook)
+        super().register_default_hooks(hooks)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """As mmengine's; a warm-up that is longer than the training is shortened."""
+        for note in shorten_warmups(scheduler, self.max_iters):
+            self.logger.warning(note)
+        return super().build_param_scheduler(scheduler)
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """As mmengine's, but on a disk the file is written whole or not at all."""
+        if self.rank or '://' in str(out_dir) or kwargs.get('backend_args'):
+            return super().save_checkpoint(out_dir, filename, *args, **kwargs)
+        with written_whole(Path(out_dir, filename)) as part:
+            super().save_checkpoint(out_dir, part.name, *args, **kwargs)
 
     def resume(self, *args: Any, **kwargs: Any) -> None:
         """As mmengine's, except that the optimizer's averages of a table that was resampled start again."""
@@ -78,8 +118,6 @@ class TranslateNames(Hook):
     names."""
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if runner._resume and 'epoch' not in checkpoint.get('meta', {}):
-            raise InputError('training cannot be resumed from weights alone; start from them with load_from instead')
         weights, source = translate_for(runner.model, find_weights(checkpoint))
         if source or weights_key(checkpoint) != 'state_dict':
             checkpoint['state_dict'] = dict(weights)
@@ -91,43 +129,46 @@ def build_runner(cfg: Config) -> Runner:
     Raises:
         InputError: The config names a class that is not registered, or gives a class an argument that it does not have.
     """
-    with config_mistakes(cfg):
+    with told_building(cfg):
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ScreenRunner.from_cfg(cfg)
+    runner.register_hook(StopAtDivergence())
     runner.register_hook(TranslateNames(), 'HIGHEST')  # before hooks that read the checkpoint, such as EMA's
     return runner
 
 
-def train(cfg: Config, images: dict[str, int], skip_broken_images: bool = False) -> None:
+def train(cfg: Config, images: dict[str, int], weights: str | None = None, skip_broken_images: bool = False) -> None:
     """Train as the config says, after one line that says what, on what and where.
 
     Args:
         cfg: A config from :func:`xvit_det.config.load.load_config`.
         images: Number of images by split, as far as it is known.
+        weights: Checkpoint to begin with if there is none to resume from.
         skip_broken_images: Replace training images that cannot be loaded by others.
 
     Raises:
         InputError: The checkpoint to start from does not fit the model, a dataset has to be downloaded and cannot, or
-            an image cannot be loaded.
+            an image cannot be loaded, or a file cannot be written.
+        SystemExit: The training was stopped by SIGTERM (143) or Ctrl-C (130).
     """
+    start = prepare_start(cfg, weights)
+    if start.finished:
+        if is_main_process():
+            print(start.note, flush=True)
+        return
     runner = build_runner(cfg)
+    runner.register_hook(SeedIterations())
+    runner.register_hook(StopOnRequest())
     if skip_broken_images:
         runner.skip_broken_images = True
-    _check_start(runner, cfg)
+    for warning in start.warnings:
+        runner.logger.warning(warning)
+    if start.note:
+        runner.logger.info(start.note)
+    if cfg.get('load_from'):
+        check_checkpoint(runner.model, cfg.load_from, complete=bool(cfg.get('resume')))
     _announce(runner, images)
-    try:
+    with told_endings(cfg.work_dir):
         runner.train()
-    except URLError as error:
-        raise InputError(f'a dataset could not be downloaded ({error}); use --data-root DIR') from error
-
-
-def _check_start(runner: Runner, cfg: Config) -> None:
-    """Compare the checkpoint that training starts from, if any, with the model."""
-    start = cfg.get('load_from')
-    if cfg.get('resume') and not start:
-        start = find_latest_checkpoint(cfg.work_dir)
-        runner.logger.info(f'Resume from {start}.' if start else f'No checkpoint in {cfg.work_dir} yet: from scratch.')
-    if start:
-        check_checkpoint(runner.model, start, complete=bool(cfg.get('resume')))
 
 
 def _announce(runner: Runner, images: dict[str, int]) -> None:

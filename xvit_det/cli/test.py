@@ -42,16 +42,20 @@ def main(argv: Arguments = None) -> None:
     from xvit_det.config.data_check import check_test_data
     from xvit_det.config.launch import set_launcher
     from xvit_det.config.load import load_config
+    from xvit_det.config.mistakes import told_failures
+    from xvit_det.config.run_check import check_run
     from xvit_det.config.tta import use_tta
 
     cfg = load_config(args.config, data_root=args.data_root, options=args.cfg_options, work_dir=args.work_dir)
     set_launcher(cfg, args.launcher, args.local_rank)
+    check_run(cfg, train=False)
     check_test_data(cfg)
     if args.tta:
         use_tta(cfg)
     if args.show_dir:
         _draw_into(cfg, args.show_dir)
-    metrics = evaluate(cfg, args.checkpoint, args.out)
+    with told_failures(cfg):
+        metrics = evaluate(cfg, args.checkpoint, args.out)
     if metrics is not None:
         whose = 'published' if cfg.get('published') else 'paper'
         print_results(metrics, cfg.get(whose), whose)

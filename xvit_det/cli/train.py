@@ -1,7 +1,6 @@
 """``xvit-det train CONFIG``: train a detector (mmdet config), segmentor (mmseg) or classifier (mmpretrain)."""
 
 from argparse import ArgumentParser
-from pathlib import Path
 
 from xvit_det.cli.common import OPTIONS_HELP, Arguments, add_config_arguments, add_run_arguments, command, make_parser
 from xvit_det.errors import InputError
@@ -41,7 +40,9 @@ def main(argv: Arguments = None) -> None:
     from xvit_det.config.data_check import check_data
     from xvit_det.config.launch import set_launcher
     from xvit_det.config.load import load_config
+    from xvit_det.config.mistakes import told_failures
     from xvit_det.config.model_check import check_model
+    from xvit_det.config.run_check import check_run
 
     cfg = load_config(args.config, data_root=args.data_root, options=args.cfg_options, work_dir=args.work_dir)
     set_launcher(cfg, args.launcher, args.local_rank)
@@ -51,14 +52,15 @@ def main(argv: Arguments = None) -> None:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise InputError('--auto-scale-lr: the config has no auto_scale_lr=dict(base_batch_size=...)')
         cfg.auto_scale_lr.enable = True
+    weights = cfg.get('load_from')
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    check_run(cfg, train=True)
     check_model(cfg)  # as the data: in every process, so that all of them stop
     images = check_data(cfg, ('train', 'val'), images=not args.skip_broken_images)
-    if cfg.get('load_from') and cfg.get('resume') and not Path(cfg.load_from).is_file():
-        raise InputError(f'--resume: {cfg.load_from} is not a file')
-    train(cfg, images, args.skip_broken_images)
+    with told_failures(cfg):
+        train(cfg, images, weights, args.skip_broken_images)
 
 
 if __name__ == '__main__':

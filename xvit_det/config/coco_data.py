@@ -14,6 +14,7 @@ from xvit_det.coco.reading import no_collection, read_annotations
 from xvit_det.config.data_paths import dataset_configs, metric_configs, resolve
 from xvit_det.config.options import find_class
 from xvit_det.errors import InputError
+from xvit_det.signatures import type_name
 
 SAMPLES = 2000  # images whose header is read before training: 0.1 s on a local disk
 
@@ -63,7 +64,7 @@ def coco_file(cfg: Config, split: str, dataset: ConfigDict) -> CocoFile:
     """The annotation file of a dataset for which :func:`is_coco` is true."""
     prefix = dataset.get('data_prefix') or {}
     folder = resolve(dataset, prefix.get('img', '') if isinstance(prefix, dict) else prefix)
-    steps = {_type_name(step): step for step in dataset.get('pipeline') or ()}
+    steps = {type_name(step): step for step in dataset.get('pipeline') or ()}
     loads = steps.get('LoadAnnotations')
     # Datasets that make paths of their own, and images that are not turned: what is loaded is not known here.
     is_known = _finds_files_as_coco(find_class(dataset.get('type'), cfg.get('default_scope')))
@@ -80,11 +81,6 @@ def coco_file(cfg: Config, split: str, dataset: ConfigDict) -> CocoFile:
         needed=bool(metrics or filters.get('filter_empty_gt') or (split == 'train' and loads and is_only)),
         min_size=filters.get('min_size', 0),
     )
-
-
-def _type_name(step: ConfigDict) -> str:
-    """The name of a transform, given as text or, in configs in Python style, as a class."""
-    return getattr(step['type'], '__name__', str(step['type']).rpartition('.')[2])
 
 
 def _finds_files_as_coco(cls: Any) -> bool:

@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 
 from xvit_det.config.options import find_class
 from xvit_det.errors import InputError
+from xvit_det.signatures import type_name
 
 SPLITS = ('train', 'val', 'test')
 
@@ -56,7 +57,7 @@ def without_resizing(pipeline: list[ConfigDict]) -> list[ConfigDict]:
 
 
 def _resizes(step: ConfigDict) -> bool:
-    return str(step['type']).rpartition('.')[2] in ('Resize', 'FixScaleResize')
+    return type_name(step) in ('Resize', 'FixScaleResize')
 
 
 def metric_configs(cfg: Config, split: str) -> list[ConfigDict]:

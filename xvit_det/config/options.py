@@ -7,6 +7,7 @@ learning rate.
 import inspect
 from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -39,7 +40,15 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     """``['key.path=value', ...]`` as a dict, values parsed as mmengine does (numbers, lists, tuples, strings)."""
     parser = ArgumentParser()
     parser.add_argument('--options', nargs='*', action=DictAction)
-    return parser.parse_args(['--options', *pairs]).options
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        try:
+            options |= parser.parse_args(['--options', pair]).options
+        except AssertionError:
+            raise InputError(
+                f'--cfg-options: the brackets in {pair!r} do not match; a tuple is written as KEY="(a,b)"'
+            ) from None
+    return options
 
 
 def apply_options(cfg: Config, options: dict[str, Any]) -> None:
@@ -52,18 +61,48 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
         keys = path.split('.')
         _check_path(cfg, keys, options)
         _check_read_later(keys[0])
+        if isinstance(options[path], list) and isinstance(value_at(cfg, keys), tuple):
+            options[path] = tuple(options[path])  # as mmcv's steps want, and shells do not like brackets
     cfg.merge_from_dict(options)
 
 
+def check_names(cfg: Config) -> None:
+    """Check the top level of a config for names that are nearly those that are read: nothing would read them.
+
+    Raises:
+        InputError: There is one. Variables of other names are the user's own.
+    """
+    known = top_level_keys()
+    for name in cfg:
+        # Variables with the steps of a pipeline resemble tta_pipeline.
+        if name not in known and not name.endswith('pipeline') and (close := get_close_matches(name, known, 1, 0.88)):
+            raise InputError(
+                f'config {cfg.filename}: nothing reads {name}; did you mean {close[0]}? (A variable of your own needs '
+                'another name.)'
+            )
+
+
+def value_at(cfg: Config, keys: Sequence[str]) -> Any:
+    """The value at a path into a config; ``None`` where there is none."""
+    node: Any = cfg
+    for key in keys:
+        if isinstance(node, list | tuple):
+            node = node[int(key)]
+        else:
+            node = node.get(key) if isinstance(node, dict | Config) else None
+    return node
+
+
 def _check_read_later(key: str) -> None:
-    if key not in _top_level_keys():
+    if key not in top_level_keys():
         raise InputError(
             f'--cfg-options: {key} is a variable of the config file, whose value is already inserted where it is used, '
             f'so setting it changes nothing; set the keys that use it{" or --data-root" if key == "data_root" else ""}'
         )
 
 
-def _top_level_keys() -> set[str]:
+def top_level_keys() -> set[str]:
+    """What a config may have at its top: the Runner's arguments, and what it and the commands read beside them."""
     return {*inspect.signature(Runner.__init__).parameters, *TOP_LEVEL} - {'self', 'cfg'}
 
 
@@ -100,7 +139,7 @@ def _check_new_key(cfg: Config, node: dict, where: str, key: str) -> None:
 def _known_arguments(cfg: Config, node: dict, where: str) -> Iterable[str] | None:
     """Names that may be added to ``node``, the dict at path ``where``; ``None`` if any may be."""
     if not where:
-        return _top_level_keys()
+        return top_level_keys()
     if where.endswith('_dataloader'):
         return inspect.signature(DataLoader.__init__).parameters
     if where == 'train_cfg':

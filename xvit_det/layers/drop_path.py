@@ -1,8 +1,16 @@
 """Stochastic depth (arXiv 1603.09382)."""
 
+from numbers import Real
+
 from torch import Tensor, nn
 
 from xvit_det.errors import InputError
+
+
+def check_rate(rate: object) -> None:
+    """Raise an ``InputError`` unless it is a number in [0, 1)."""
+    if not (isinstance(rate, Real) and 0 <= float(rate) < 1):
+        raise InputError(f'drop_path_rate={rate!r} is not in [0, 1)')
 
 
 class DropPath(nn.Module):
@@ -17,8 +25,7 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= rate < 1:
-            raise InputError(f'drop_path_rate={rate} is not in [0, 1)')
+        check_rate(rate)
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,12 +1,14 @@
 """Norms of maps, selected by an OpenMMLab ``norm_cfg``."""
 
+from collections.abc import Mapping
 from typing import TypeGuard
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from xvit_det.errors import InputError
+from xvit_det.errors import InputError, suggest
 from xvit_det.folding import LinearOrConv, fold_after
+from xvit_det.signatures import constructor_arguments
 
 _NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm, 'GN': nn.GroupNorm}
 
@@ -20,19 +22,38 @@ def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
         channels: Number of channels.
 
     Raises:
-        InputError: An unknown type, or channels that are not divisible by the groups.
+        InputError: An unknown type or option, or channels that are not divisible by the groups.
     """
+    check_norm_cfg(norm_cfg)
     options = dict(norm_cfg)
-    kind = options.pop('type', None)
+    kind = options.pop('type')
     requires_grad = options.pop('requires_grad', True)
-    if kind not in _NORMS:
-        raise InputError(f'norm_cfg type {kind!r} is not one of {", ".join(_NORMS)}')
-    if kind == 'GN' and ('num_groups' not in options or channels % options['num_groups']):
-        raise InputError(
-            f'norm_cfg GN needs num_groups that divides {channels} channels, not {options.get("num_groups")}'
-        )
+    if kind == 'GN' and channels % options['num_groups']:
+        raise InputError(f'norm_cfg GN needs num_groups that divides {channels} channels, not {options["num_groups"]}')
     norm = nn.GroupNorm(num_channels=channels, **options) if kind == 'GN' else _NORMS[kind](channels, **options)
     return norm.requires_grad_(requires_grad)
+
+
+def check_norm_cfg(norm_cfg: object) -> None:
+    """Check all that does not depend on the number of channels, for backbones whose variant has no such norm.
+
+    Args:
+        norm_cfg: As for :func:`build_norm`.
+
+    Raises:
+        InputError: It is no dict of a known type and that type's options.
+    """
+    if not isinstance(norm_cfg, Mapping) or norm_cfg.get('type') not in _NORMS:
+        kind = norm_cfg.get('type') if isinstance(norm_cfg, Mapping) else norm_cfg
+        raise InputError(f'norm_cfg type {kind!r} is not one of {", ".join(_NORMS)}: write norm_cfg=dict(type=...)')
+    known = {'type', 'requires_grad', *(constructor_arguments(_NORMS[norm_cfg['type']]) or ())}
+    if unknown := sorted({*norm_cfg} - known):
+        raise InputError(
+            f'norm_cfg {norm_cfg["type"]} has no option {unknown[0]!r}; {suggest(unknown[0], sorted(known))}'
+        )
+    groups = norm_cfg.get('num_groups')
+    if norm_cfg['type'] == 'GN' and not (isinstance(groups, int) and groups > 0):
+        raise InputError(f'norm_cfg GN needs num_groups that divides the channels, not {groups!r}')
 
 
 def is_constant(norm: nn.Module) -> TypeGuard[_BatchNorm]:

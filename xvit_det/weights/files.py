@@ -28,16 +28,44 @@ def read_state_dict(checkpoint: str | Path, trust: bool = False) -> dict[str, Te
         trust: Read a PyTorch file with whatever it holds, which may run code from it.
 
     Raises:
-        InputError: The file does not exist, is not a checkpoint, holds no weights, or needs more than tensors and plain
-            values.
+        InputError: The file does not exist, is not a checkpoint, holds no weights or weights that are not finite, or
+            needs more than tensors and plain values.
     """
-    content = read_checkpoint(checkpoint, trust)
+    return sound_weights(read_checkpoint(checkpoint, trust), checkpoint)
+
+
+def sound_weights(content: Any, checkpoint: str | Path) -> dict[str, Tensor]:
+    """The weights in what a checkpoint holds, which are at least one, and finite.
+
+    Args:
+        content: What :func:`read_checkpoint` read.
+        checkpoint: Where it is from, for messages.
+
+    Raises:
+        InputError: There are none, or one is NaN or infinite.
+    """
     weights = find_weights(content)
     if not weights:
+        what = '' if isinstance(content, Mapping) else f' but a {type(content).__name__}'
         raise InputError(
-            f'checkpoint {checkpoint} holds no weights: no tensors at its top level, in {" or ".join(KEYS)}'
+            f'checkpoint {checkpoint} holds no weights{what}: no tensors by name at its top level, or in '
+            f'{" or ".join(KEYS)}'
+        )
+    if name := not_finite(weights):
+        number = int((~weights[name].float().isfinite()).sum())
+        raise InputError(
+            f'checkpoint {checkpoint} has weights that are not finite: {number} of the {weights[name].numel()} values '
+            f'of {name} are NaN or infinite, as after a training that diverged; take an earlier checkpoint'
         )
     return weights
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> str | None:
+    """The name of the first weight that is NaN or infinite. Masks, which may hold minus infinity, are left out."""
+    floats = ((name, weight) for name, weight in weights.items() if weight.is_floating_point())
+    return next(
+        (name for name, weight in floats if not (name.endswith('mask') or weight.float().isfinite().all())), None
+    )
 
 
 def read_checkpoint(checkpoint: str | Path, trust: bool = False) -> Any:
@@ -51,6 +79,8 @@ def read_checkpoint(checkpoint: str | Path, trust: bool = False) -> Any:
         if path.endswith(SAFETENSORS):
             return _read_safetensors(path)
         return torch.load(path, map_location='cpu', weights_only=not trust)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f'checkpoint {checkpoint} does not exist') from None
     except pickle.UnpicklingError as error:
@@ -60,14 +90,32 @@ def read_checkpoint(checkpoint: str | Path, trust: bool = False) -> Any:
                 f'reading that can run code; if you trust the file, `xvit-det convert {checkpoint} --trust` reads all '
                 f'of it once and writes the weights'
             ) from error
-        raise InputError(
-            f'checkpoint {checkpoint} cannot be read as PyTorch weights: it is damaged or of another format'
-        ) from error
-    except ImportError as error:  # of a file that is trusted
+        raise InputError(f'checkpoint {checkpoint} cannot be read as PyTorch weights: {_defect(path)}') from error
+    except (ImportError, AttributeError) as error:  # of a file that is trusted
         raise InputError(f'checkpoint {checkpoint} needs the code that wrote it: {error}') from error
-    except (OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f'checkpoint {checkpoint} cannot be read as PyTorch weights: {reason}') from error
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f'checkpoint {checkpoint} cannot be read as PyTorch weights: {_defect(path)}') from error
+
+
+def _defect(path: str) -> str:
+    """What is wrong with a file that cannot be read, by its first bytes."""
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(512)
+    except OSError as error:
+        return f'{error.strerror}'.lower()
+    if not start:
+        return 'it is empty'
+    if path.endswith(SAFETENSORS):
+        return 'it is no safetensors file, or cut off'
+    if start.startswith(b'PK'):
+        return 'it is cut off or damaged'
+    if start[8:9] == b'{' and start[5:8] == bytes(3):  # the size of a header, and the header
+        return f'it is a safetensors file, whose name must end in {SAFETENSORS}'
+    if start.isascii() and b'\0' not in start:
+        pointer = ', a pointer of git-lfs instead of the file' if b'git-lfs' in start else ''
+        return f'it is a text file{pointer}'
+    return 'it is damaged or of another format'
 
 
 def local_file(checkpoint: str | Path) -> str:
@@ -141,7 +189,7 @@ def _read_safetensors(path: str) -> dict[str, Any]:
             names = file.keys()
             return dict(state_dict={name: file.get_tensor(name) for name in names}, meta=file.metadata() or {})
     except safetensors.SafetensorError as error:
-        raise ValueError(f'no safetensors file ({error})') from error
+        raise ValueError(str(error)) from error
 
 
 def _write_safetensors(path: Path, weights: dict[str, Tensor], header: Mapping[str, str]) -> None:

@@ -24,7 +24,7 @@ class LocalError(InputError):
 
 
 class RunError(LocalError):
-    """What a training met although its inputs can be used, such as a loss that became NaN."""
+    """What training met although its inputs can be used, such as a loss that became NaN."""
 
     exit_status = 1
 

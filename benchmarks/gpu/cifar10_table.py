@@ -21,7 +21,7 @@ from xvit_det.hub import find_config
 
 
 def read_log(folder: Path) -> list[dict]:
-    """The log of a work directory; a training that was interrupted and resumed has several files."""
+    """The log of a work directory; a run that was interrupted and resumed has several files."""
     files = sorted(folder.glob('*/vis_data/scalars.json'))
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 

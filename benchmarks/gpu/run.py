@@ -4,7 +4,7 @@
 
 runs the commands of a check one after the other, the most informative first, and saves results as they are measured.
 If interrupted or out of time, run it again to continue: finished commands are listed in ``<out>/done.txt`` (remove a
-line to repeat it), benchmarks continue with the next case, and trainings on CIFAR-10 with the next epoch. Tests and
+line to repeat it), benchmarks continue with the next case, and training on CIFAR-10 with the next epoch. Tests and
 photographs start over, and need all of their minutes at once. ``--toy`` rehearses a check on a CPU, in ``<out>/toy``,
 with models, images and numbers of steps so small that the figures mean nothing.
 """

@@ -53,7 +53,7 @@ def _for_the_screen(record: logging.LogRecord) -> bool:
     message = record.getMessage()
     if message == NOTHING_FOUND:
         record.levelno, record.levelname = logging.WARNING, 'WARNING'
-        record.msg = 'Nothing was found in the evaluated images, so there is no mAP; early in a training that is usual.'
+        record.msg = 'Nothing was found in the evaluated images, so there is no mAP; early in training that is usual.'
         return True
     return not (message.startswith(FILE_ONLY) or message.endswith(NO_GRADIENT))
 

@@ -77,7 +77,7 @@ def watch_parent() -> None:
 def _stop_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)  # a training saves what it has
+    os.kill(os.getpid(), signal.SIGTERM)  # training saves what it has
     time.sleep(GRACE)
     os._exit(128 + signal.SIGTERM)
 

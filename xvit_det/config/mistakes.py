@@ -115,7 +115,7 @@ def _registered(kind: str, scope: str | None) -> list[str]:
 
 @contextmanager
 def told_failures(cfg: Config) -> Iterator[None]:
-    """Around a training or a test: what a library raises becomes one sentence, and a file in the work folder has
+    """Around training or testing: what a library raises becomes one sentence, and a file in the work folder has
     the traceback.
 
     Raises:

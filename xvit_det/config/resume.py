@@ -137,6 +137,6 @@ def _changes(cfg: Config, meta: dict[str, Any]) -> list[str]:
     if not before or now == before:
         return []
     return [
-        f'The checkpoint is of a training with {before[0]} x {before[1]} images for each iteration, this one has '
+        f'The checkpoint is of a training run with {before[0]} x {before[1]} images for each iteration, this one has '
         f'{now[0]} x {now[1]}: the learning rate stays as it is, and an epoch that was interrupted begins again.'
     ]

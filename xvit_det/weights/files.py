@@ -55,7 +55,7 @@ def sound_weights(content: Any, checkpoint: str | Path) -> dict[str, Tensor]:
         number = int((~weights[name].float().isfinite()).sum())
         raise InputError(
             f'checkpoint {checkpoint} has weights that are not finite: {number} of the {weights[name].numel()} values '
-            f'of {name} are NaN or infinite, as after a training that diverged; take an earlier checkpoint'
+            f'of {name} are NaN or infinite, as after training that diverged; take an earlier checkpoint'
         )
     return weights
 

@@ -1,8 +1,11 @@
 """Reading mmengine's checkpoints as data only, in either family."""
 
 import collections
+import contextlib
+import pickle
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import numpy as np
@@ -129,8 +132,11 @@ def test_getattr_reaches_nothing_but_statistics(tmp_path):
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path, monkeypatch, capsys):
-    """OneDL's loader would fall back to executing it."""
+    """As docs/security.md says: OneDL's loader falls back to executing it, until a command of ours forbids that."""
     torch.save(dict(state_dict={}, evil=Payload()), tmp_path / 'evil.pth')
+    with contextlib.suppress(pickle.UnpicklingError):
+        load_checkpoint(Line(), str(tmp_path / 'evil.pth'))
+    assert ('executed' in capsys.readouterr().out) == ('onedl-mmengine' in packages_distributions()['mmengine'])
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'to be restored')
     command(lambda: None)()  # every command refuses it
     with pytest.raises(Exception, match='print'):

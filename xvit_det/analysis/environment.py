@@ -19,6 +19,7 @@ import torch
 
 import xvit_det
 from xvit_det import kernels
+from xvit_det.kernels import onednn
 
 FAMILY = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg')
 LIBRARIES = ('torch', 'torchvision', 'numpy', 'cv2', 'pycocotools')
@@ -131,6 +132,16 @@ def device_report() -> dict[str, str]:
     return devices
 
 
+def onednn_verdict() -> Verdict:
+    """Whether fused models compute their linear layers with oneDNN here, and the trial that decides."""
+    if not onednn.DTYPES:
+        return Verdict(False, 'this PyTorch has no oneDNN: fused models take its own linear layers')
+    threads = torch.get_num_threads()
+    trials = [f'{onednn.speedup(dtype, threads):.2f} in {str(dtype)[6:]}' for dtype in onednn.DTYPES]
+    note = f'times as fast as PyTorch: {", ".join(trials)}, {threads} threads; {onednn.VARIABLE}={onednn.choice()}'
+    return Verdict(any(map(onednn.is_chosen, onednn.DTYPES)), f'in fused models on the CPU; {note}')
+
+
 def package_version() -> str:
     try:
         installed = f'{version("xvit_det")} installed'
@@ -172,5 +183,6 @@ def collect() -> Report:
     if has_gpu and not kernels.SWITCHED_ON:
         needs = 'not switched on: XVIT_DET_TRITON=1 does it, but they have not been run on a GPU yet'
     features['Triton kernels'] = Verdict(fast, 'in inference on the GPU' if fast else needs)
+    features['oneDNN linear'] = onednn_verdict()
     report.features = features
     return report

@@ -39,7 +39,7 @@ SECTIONS = (
 
 
 def check_sections(cfg: Config) -> None:
-    """Check the form of what every command looks into: sections are dicts, the scope is an installed package.
+    """Check the form of what every command looks into: sections and metrics are dicts, the scope is installed.
 
     Raises:
         InputError: One is not.
@@ -47,8 +47,16 @@ def check_sections(cfg: Config) -> None:
     for name in SECTIONS:
         if not isinstance(value := value_at(cfg, name.split('.')), Mapping | None):
             raise InputError(f'config {cfg.filename}: {name}={value!r} is not a dict')
+    for split in SPLITS:
+        evaluator = cfg.get(f'{split}_evaluator')
+        metrics = evaluator['metrics'] if isinstance(evaluator, Mapping) and 'metrics' in evaluator else evaluator
+        for metric in metrics if isinstance(metrics, list | tuple) else [metrics]:
+            if not isinstance(metric, Mapping | None):
+                raise InputError(
+                    f'config {cfg.filename}: {split}_evaluator={evaluator!r} is neither a dict nor a list of dicts'
+                )
     scope = cfg.get('default_scope')
-    if scope is not None and not (isinstance(scope, str) and find_spec(scope)):
+    if scope is not None and not (isinstance(scope, str) and scope.isidentifier() and find_spec(scope)):
         raise InputError(
             f'config {cfg.filename}: default_scope={scope!r} is no installed package; choices: mmdet, mmseg, mmpretrain'
         )

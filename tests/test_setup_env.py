@@ -71,7 +71,7 @@ def test_wrong_python(setup_env, version):
 def test_full_disk(setup_env, monkeypatch, tmp_path):
     usage = namedtuple('usage', 'free')(free=2e9)
     monkeypatch.setattr(setup_env.shutil, 'disk_usage', lambda folder: usage)
-    with pytest.raises(setup_env.SetupError, match='has 2.0 GB free.*about 6 GB'):
+    with pytest.raises(setup_env.SetupError, match='has 2.0 GB free.*about 10 GB'):
         setup_env.check_disk(tmp_path)
 
 

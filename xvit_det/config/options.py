@@ -152,7 +152,7 @@ def _known_arguments(cfg: Config, node: dict, where: str) -> Iterable[str] | Non
 def find_class(name: Any, scope: str | None) -> Any:
     """The class or function that a config names in ``type=``, from whichever registry has it, or ``None``."""
     if not isinstance(name, str):
-        return name
+        return name if callable(name) else None
     if scope:
         import_module(f'{scope}.registry')  # creates the child registries
     for registry in vars(root).values():

@@ -52,7 +52,7 @@ def load_config(
     """
     cfg = read_config(name_or_path)
     path = Path(cfg.filename)
-    if 'model' not in cfg:
+    if cfg.get('model') is None:
         raise InputError(f'config {path} describes no model; give one that can be trained, not a part of one')
     check_names(cfg)
     check_sections(cfg)

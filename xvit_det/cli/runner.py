@@ -23,7 +23,7 @@ from xvit_det.config.resume import prepare_start
 from xvit_det.config.weights_check import check_checkpoint
 from xvit_det.engine.checkpoints import SafeCheckpointHook, written_whole
 from xvit_det.engine.divergence import StopAtDivergence
-from xvit_det.engine.image_loading import NameSkippedImages, guard_loading
+from xvit_det.engine.image_loading import GuardTraining, guard_loading
 from xvit_det.engine.seeding import SeedIterations, seed_loading
 from xvit_det.engine.stopping import StopOnRequest, stay_alive
 from xvit_det.engine.warmup import shorten_warmups
@@ -65,14 +65,16 @@ class ScreenRunner(Runner):
 
     def build_dataloader(self, dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
         """As mmengine's; images that cannot be loaded are named, or skipped in training."""
-        skip = self.skip_broken_images and dataloader == self._train_dataloader
+        is_train = dataloader == self._train_dataloader
         loader = super().build_dataloader(dataloader, *args, **kwargs)
         seeded = any(isinstance(hook, SeedIterations) for hook in self.hooks)
-        if seeded and dataloader == self._train_dataloader:
+        if seeded and is_train:
             seed_loading(loader, self.seed, self.rank)
         loader.worker_init_fn = partial(stay_alive, loader.worker_init_fn)
-        if marks := guard_loading(loader.dataset, skip):
-            self.register_hook(NameSkippedImages(marks))
+        if is_train:
+            self.register_hook(GuardTraining(loader.dataset, self.skip_broken_images))
+        else:
+            guard_loading(loader.dataset)
         return loader
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:

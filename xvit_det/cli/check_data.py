@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from xvit_det.cli.common import Arguments, add_config_arguments, check_writable, command, make_parser, program
 from xvit_det.errors import InputError
+from xvit_det.stages import stage
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -45,7 +46,12 @@ def _parser() -> ArgumentParser:
         help='of an annotation file: every object needs a segmentation (default: yes; a config says it itself)',
     )
     parser.add_argument('--out', type=Path, metavar='FILE', help='draw classes and object sizes as PNG, SVG or PDF')
-    parser.add_argument('--fix', type=Path, metavar='FILE', help='write an annotation file with the bad entries repaired, or else left out')
+    parser.add_argument(
+        '--fix',
+        type=Path,
+        metavar='FILE',
+        help='write an annotation file with the bad entries repaired, or else left out',
+    )
     return parser
 
 
@@ -141,6 +147,7 @@ def _look(file: 'CocoFile', opened: bool) -> tuple[dict[str, Any], list['Problem
     from xvit_det.coco.files import check_listed, check_opened
     from xvit_det.coco.reading import read_annotations
 
+    stage(f'Checking {file.path} and its images')
     content = read_annotations(file.path)
     broken = [] if file.folder is None else check_listed(content, file.folder, file.by_url)
     if opened and file.folder is not None:

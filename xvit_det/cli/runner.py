@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,11 @@ from xvit_det.config.weights_check import check_checkpoint
 from xvit_det.engine.checkpoints import SafeCheckpointHook, written_whole
 from xvit_det.engine.divergence import StopAtDivergence
 from xvit_det.engine.image_loading import GuardTraining, guard_loading
+from xvit_det.engine.progress import EarlyProgress
 from xvit_det.engine.seeding import SeedIterations, seed_loading
 from xvit_det.engine.stopping import StopOnRequest, stay_alive
 from xvit_det.engine.warmup import shorten_warmups
+from xvit_det.stages import stage
 from xvit_det.weights.files import find_weights, weights_key
 
 # First words of log records that go to the file only.
@@ -43,6 +47,7 @@ FILE_ONLY = (
     'The prefix is not set in metric class',
     'bbox_mAP_copypaste',
     'segm_mAP_copypaste',
+    '`save_param_scheduler` is True but',
 )
 NOTHING_FOUND = 'The testing results of the whole dataset is empty.'  # an error, for mmdet
 
@@ -105,6 +110,11 @@ class ScreenRunner(Runner):
         with written_whole(Path(out_dir, filename)) as part:
             super().save_checkpoint(out_dir, part.name, *args, **kwargs)
 
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
+        """As mmengine's, without printing the path, which is in the log."""
+        with redirect_stdout(StringIO()):
+            return super().load_checkpoint(*args, **kwargs)
+
     def resume(self, *args: Any, **kwargs: Any) -> None:
         """As mmengine's, except that the optimizer's averages of a table that was resampled start again."""
         super().resume(*args, **kwargs)
@@ -131,9 +141,11 @@ def build_runner(cfg: Config) -> Runner:
     Raises:
         InputError: The config names a class that is not registered, or gives a class an argument that it does not have.
     """
+    stage('Building the model')
     with told_building(cfg):
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ScreenRunner.from_cfg(cfg)
     runner.register_hook(StopAtDivergence())
+    runner.register_hook(EarlyProgress())
     runner.register_hook(TranslateNames(), 'HIGHEST')  # before hooks that read the checkpoint, such as EMA's
     return runner
 
@@ -169,6 +181,7 @@ def train(cfg: Config, images: dict[str, int], weights: str | None = None, skip_
     if cfg.get('load_from'):
         check_checkpoint(runner.model, cfg.load_from, complete=bool(cfg.get('resume')))
     _announce(runner, images)
+    stage('Loading the data')
     with told_endings(cfg.work_dir):
         runner.train()
 
@@ -225,7 +238,9 @@ def evaluate(cfg: Config, checkpoint: str, out: str | None = None) -> dict[str, 
     runner = build_tester(cfg, checkpoint)
     if out:
         _dump_into(runner, out)
+    stage('Loading the data')
     metrics = runner.test()
+    runner.logger.info(f'Evaluated {len(runner.test_dataloader.dataset):,} images.')
     return metrics if runner.rank == 0 else None
 
 

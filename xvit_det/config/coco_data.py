@@ -15,6 +15,7 @@ from xvit_det.config.data_paths import dataset_configs, metric_configs, resolve
 from xvit_det.config.options import find_class
 from xvit_det.errors import InputError
 from xvit_det.signatures import type_name
+from xvit_det.stages import stage
 
 SAMPLES = 2000  # images whose header is read before training: 0.1 s on a local disk
 
@@ -124,6 +125,7 @@ def check_coco(file: CocoFile, images: bool = True) -> Summary:
     Raises:
         InputError: Training or evaluation would break or be silently wrong.
     """
+    stage(f'Checking {file.path} and its images')
     with no_collection():
         content = read_annotations(file.path)
         problem = worst(check_entries(content, **file.needs))

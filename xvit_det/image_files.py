@@ -13,9 +13,12 @@ from xvit_det.errors import InputError
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange width and height
 TURNED = ('JPEG', 'MPO', 'PNG')  # formats that OpenCV, and so mmcv, turns as EXIF says; TIFF is turned by Pillow, too
 
+JPEG, JPEG_SCAN, JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
+PNG, PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'  # the last chunk with its checksum
+
 
 def check_file(path: str | os.PathLike) -> None:
-    """Make sure that a file is a whole image: OpenCV, and so mmcv, fills up what a truncated file lacks.
+    """Make sure that a file is a whole image.
 
     Raises:
         InputError: It does not exist, is no image, is damaged, or has more pixels than Pillow allows.
@@ -23,6 +26,33 @@ def check_file(path: str | os.PathLike) -> None:
     with _opened(path) as image:
         image.draft('RGB', (1, 1))  # JPEG is checked at an eighth of its size, which is faster
         image.load()
+    check_end(path)
+
+
+def check_end(path: str | os.PathLike) -> None:
+    """Make sure that a JPEG or PNG file has the mark that ends it, which takes no decoding.
+
+    Decoders make grey of what lacks: OpenCV does of a truncated JPEG on a disk, and of one whose rest is zeros, as an
+    interrupted download leaves it, in memory, too. Data behind the mark is legal.
+
+    Raises:
+        InputError: It has none.
+        OSError: It cannot be read.
+    """
+    if not _has_end(Path(path).read_bytes()):
+        raise InputError(f'{path} cannot be read as an image: it is truncated, without the mark that ends it')
+
+
+def _has_end(data: bytes) -> bool:
+    if data.startswith(PNG):
+        return PNG_END in data
+    position = len(JPEG)
+    # Segments with their lengths, up to the first scan: a preview in the EXIF data has an end of its own.
+    while data.startswith(JPEG) and data.startswith(b'\xff', position):
+        if data.startswith(JPEG_SCAN, position):
+            return data.rfind(JPEG_END, position) != -1  # in a scan, 0 follows 0xff
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], 'big')
+    return True  # of another format
 
 
 def loaded_size(path: str | os.PathLike) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import os
 
+import mmcv
 import pytest
 from PIL import Image
 
@@ -29,6 +30,14 @@ def run(coco_folder, write_config, tmp_path, monkeypatch, capfd):
     return start
 
 
+def lose_the_rest(path):
+    """Write a JPEG whose second half is zeros, as an interrupted download leaves it: OpenCV reads it."""
+    Image.effect_noise((64, 48), 50).save(path, format='JPEG')
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) // 2))
+    assert mmcv.imfrombytes(path.read_bytes()) is not None
+
+
 @pytest.mark.parametrize('workers', [0, 2])
 @pytest.mark.parametrize(
     ('damage', 'reason'),
@@ -37,8 +46,9 @@ def run(coco_folder, write_config, tmp_path, monkeypatch, capfd):
         (lambda path: path.write_text('no image'), 'cannot be read as an image: it is of no image format'),
         (os.remove, 'does not exist'),
         (lambda path: Image.new('RGB', (48, 64)).save(path), 'is loaded as 48x64'),
+        (lose_the_rest, 'cannot be read as an image: it is truncated'),
     ],
-    ids=['empty', 'text', 'missing', 'turned'],
+    ids=['empty', 'text', 'missing', 'turned', 'zeros'],
 )
 def test_training_stops_with_the_name(run, coco_folder, damage, reason, workers):
     damage(coco_folder / 'train' / '2.png')
@@ -54,6 +64,20 @@ def test_training_goes_on_without_it(run, coco_folder, tmp_path, workers):
     status, output = run('--skip-broken-images', *SHORT, f'train_dataloader.num_workers={workers}')
     assert status == 0 and (tmp_path / 'work' / 'epoch_2.pth').is_file()
     assert output.count('2.png cannot be used') == 1 and 'Skipped 1 of 4 training images' in output
+
+
+def test_a_switched_pipeline_is_guarded_too(coco_folder, write_config, tmp_path, monkeypatch, capfd):
+    """mmdet's hook replaces the pipeline; the guard stays, and counts on."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(SKIP_CHECK, lambda content, folder: [])
+    (coco_folder / 'train' / '2.png').write_bytes(b'')
+    more = "train_dataloader['dataset'] = train_dataloader['dataset']['dataset']\n"
+    more += "custom_hooks = [dict(type='PipelineSwitchHook', switch_epoch=1, switch_pipeline=pipeline)]\n"
+    argv = [write_config(coco_folder, more), '--work-dir', 'work', '--skip-broken-images', *SHORT]
+    train([*argv, 'train_dataloader.num_workers=2'])
+    output = ''.join(capfd.readouterr())
+    assert 'Switch pipeline now!' in output and output.count('2.png cannot be used') == 1
+    assert 'Skipped 1 of 4 training images' in output
 
 
 def test_all_images_are_broken(run, coco_folder):

@@ -48,6 +48,7 @@ def damage(content):
     content['annotations'][1]['category_id'] = 9
     content['annotations'][2]['id'] = content['annotations'][3]['id']
     content['annotations'][4]['bbox'][2] = 0
+    del content['annotations'][5]['area']
     content['images'][3]['width'], content['images'][3]['height'] = 48, 64
     content['categories'].append(dict(id=3, name='[red]ring'))
 
@@ -74,11 +75,51 @@ def test_faults_are_counted_and_repaired(check, edit):
     assert status == 1 and '0 bytes' in output and 'another size' not in output
 
     status, output = check(path, images, '--fix', 'fixed.json')
-    assert status == 0 and 'removed: image 3' in output and 'completed: annotation 4' in output
+    assert status == 0 and 'removed: image 3' in output and 'completed: annotation 6' in output
     fixed = json.loads(Path('fixed.json').read_text())
     assert [image['id'] for image in fixed['images']] == [2]  # 0 and 1 are damaged, 3 is turned
     assert check('fixed.json', images)[0] == 0
     assert 'is the file that is checked' in check(path, images, '--fix', path)[1]
+
+
+def test_sizes_are_read_from_the_files(check, edit):
+    def change(content):
+        del content['images'][0]['width'], content['images'][1]['height'], content['images'][2]['height']
+        content['images'][2]['width'] = 60
+
+    path, images = edit(change)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(images / '0.png').save(images / '0.png', exif=exif)  # is loaded as 48x64
+    assert 'without a usable width or height' in check(path, images)[1]
+    status, output = check(path, images, '--fix', 'fixed.json')
+    assert "removed: image 0 (file_name '0.png'); it is loaded as 48x64 but annotated as ?x48" in output
+    assert "completed: image 1 (file_name '1.png'); width 64, height 48 [images without" in output
+    assert "removed: image 2 (file_name '2.png'); it is loaded as 64x48 but annotated as 60x?" in output
+    assert status == 0 and 'Written: fixed.json with 2 images and 4 annotations' in output
+    assert check('fixed.json', images)[0] == 0
+    assert 'its file is not looked at' in check(path, images, '--no-images', '--fix', 'fixed.json')[1]
+
+
+def name_by_url(content):
+    for image in content['images']:
+        image['coco_url'] = f'http://images.cocodataset.org/train/{image.pop("file_name")}'
+
+
+def test_files_of_lvis_are_found_by_their_address(check, edit, write_config, coco_folder):
+    path, images = edit(name_by_url)
+    assert check(path, coco_folder)[0] == 0
+    more = "one = train_dataloader['dataset']['dataset']\n"
+    more += "one.update(type='LVISV1Dataset', metainfo=metainfo, data_prefix=dict(img=''))\n"
+    config = write_config(coco_folder, more)
+    assert check(config)[0] == 0
+    edit(lambda content: [image.update(file_name='wrong.png') for image in content['images']])
+    assert check(config)[0] == 0  # mmdet's dataset of LVIS looks at the address alone
+    (images / '3.png').unlink()
+    status, output = check(config)
+    assert status == 1 and 'images that do not exist on disk' in output and 'image 3' in output
+    status, output = check(config, main=train)
+    assert status == 2 and 'that do not exist on disk (1 of the 4 images' in output
 
 
 def test_nothing_could_be_left(check, edit):

@@ -55,6 +55,8 @@ def test_classification_trains_and_tests(cifar_config, tmp_path, monkeypatch, ca
     evaluate([cifar_config, 'work/epoch_2.pth', *options, '--tta', '--cfg-options', 'paper.top1=82.0'])
     screen = capfd.readouterr().out
     assert any('top1' in line and '82.0' in line for line in screen.splitlines()), screen
+    assert 'Evaluated 8 images.' in screen
+    assert 'Loads checkpoint by' not in screen and 'OneDL' not in screen and 'save_param_scheduler' not in screen
 
 
 def test_tiny_imagenet_trains_and_tests_by_its_shipped_config(tiny_imagenet_folder, tmp_path, monkeypatch, capfd):

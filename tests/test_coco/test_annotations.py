@@ -16,7 +16,7 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 
 from xvit_det.coco.check import check_entries
-from xvit_det.coco.problems import KINDS, NOTE, worst
+from xvit_det.coco.problems import KINDS, NOTE, Problem, worst
 from xvit_det.coco.reading import read_annotations
 from xvit_det.coco.repair import repair
 from xvit_det.coco.segmentations import decode_counts
@@ -120,10 +120,13 @@ POLYGONS = (
 )
 FAULTS: dict[str, list[Change]] = {
     'image_keys': [
-        *drop('images', 'id', 'file_name', 'width', 'height'),
+        *drop('images', 'id', 'file_name'),
         *replace('images', *NO_ENTRIES),
         *put('images', 'id', None, [], {}, 1.5, NAN),
         *put('images', 'file_name', None, '', 7),
+    ],
+    'image_unsized': [
+        *drop('images', 'width', 'height'),
         *put('images', 'width', 0, -1, None, '64', NAN, INF, HUGE, 2**40),
     ],
     'image_id_twice': twice('images', 'id'),
@@ -221,6 +224,36 @@ def test_what_is_not_needed_is_not_asked_for():
 
 def test_panoptic_annotations_are_left_alone():
     assert check_entries(sound() | dict(annotations=[dict(image_id=0, file_name='0.png', segments_info=[])])) == []
+
+
+def test_categories_of_one_name_are_merged():
+    content = sound()
+    content['categories'] += [dict(id=3, name='cat'), dict(id=4, name='cat')]
+    content['annotations'][1]['category_id'] = 4
+    repaired, lines = repair(content, [])
+    assert [category['id'] for category in repaired['categories']] == [1, 2]
+    assert [entry['category_id'] for entry in repaired['annotations']] == [1, 1, 1, 2, 1]
+    assert lines[0].startswith("merged: category 3 (name 'cat'); its annotations go to category 1 [")
+    # Not into one whose id could be of either, and those are left out first.
+    content['categories'][0]['id'] = 2
+    repaired, lines = repair(content, [])
+    assert [category['id'] for category in repaired['categories']] == [3]
+    assert [entry['category_id'] for entry in repaired['annotations']] == [3]
+    assert 'its annotations could be of either' in lines[0]
+
+
+def test_images_of_one_id_stay_where_the_file_is_the_same():
+    content = sound()
+    content['images'].append(content['images'][0] | dict(licence=2))
+    repaired, lines = repair(content, [])
+    assert repaired == sound() and 'removed: image 0' in lines[0] and 'the first one stays' in lines[0]
+    for other in (dict(file_name='other.png'), dict(width=99)):
+        content['images'][-1] = content['images'][0] | other
+        repaired, lines = repair(content, [])
+        assert [image['id'] for image in repaired['images']] == [1, 2] and len(repaired['annotations']) == 3
+        assert 'its annotations could be of either' in lines[0] and 'its annotations could be of either' in lines[1]
+    # Where the file tells which one is wrong, the other one stays.
+    assert repair(content, [Problem('image_size', [3])])[0] == sound()
 
 
 @settings(max_examples=150, deadline=None)

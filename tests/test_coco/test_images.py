@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from xvit_det.coco.files import check_listed, check_opened
-from xvit_det.image_files import loaded_size
+from xvit_det.errors import InputError
+from xvit_det.image_files import check_end, check_file, loaded_size
 
 WIDTH, HEIGHT = 64, 48
 
@@ -67,6 +68,25 @@ def test_images_that_cannot_be_read(folder):
     assert [*found] == [('image_unreadable', i) for i in (0, 1, 4)]
     assert 'it is empty' in found['image_unreadable', 0] and 'truncated' in found['image_unreadable', 1]
     assert [*opened(folder, whole=False)] == [('image_unreadable', i) for i in (0, 4)]  # a header is enough there
+
+
+@pytest.mark.parametrize(('ending', 'options'), [('jpg', {}), ('jpg', dict(progressive=True)), ('png', {})])
+def test_files_without_their_end_are_truncated(tmp_path, ending, options):
+    noise = Image.effect_noise((WIDTH, HEIGHT), 50)
+    path, preview = tmp_path / f'a.{ending}', tmp_path / 'preview.jpg'
+    noise.resize((8, 8)).save(preview)
+    exif = b'Exif\x00\x00' + preview.read_bytes()  # which has an end of its own
+    noise.save(path, exif=exif, **options)
+    data = path.read_bytes()
+    for more in (b'', b'\x00' * 99, b'\xff\xda\xff'):
+        path.write_bytes(data + more)
+        check_file(path)
+    for damaged in (data[:-2], data[: len(data) * 2 // 3], data[:-20] + bytes(20)):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match='truncated|broken'):
+            check_file(path)
+        with pytest.raises(InputError, match='without the mark that ends it'):
+            check_end(path)
 
 
 def test_other_sizes_than_annotated(folder):

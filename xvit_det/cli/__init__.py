@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import xvit_det
+from xvit_det.stages import begin
 
 # Command: what it does, and an example. Each is the function `main` of the module of its name.
 COMMANDS = {
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not argv:
         return parser.print_help()
     args = parser.parse_args(argv)
+    begin()  # the command ends it
     module = import_module(f'xvit_det.cli.{args.command.replace("-", "_")}')
     sys.exit(module.main(args.arguments))
 

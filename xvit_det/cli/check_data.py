@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from xvit_det.cli.common import Arguments, add_config_arguments, check_writable, command, make_parser, program
 from xvit_det.errors import InputError
+from xvit_det.stages import stage
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+
     from xvit_det.coco.problems import Problem
     from xvit_det.coco.statistics import Statistics
-    from xvit_det.config.coco_data import CocoFile
+    from xvit_det.config.coco_data import CocoFile, Summary
 
 STATUS_HELP = """
 An error breaks training or evaluation, or makes it silently wrong. A warning marks entries that mmdet leaves out,
@@ -43,7 +46,12 @@ def _parser() -> ArgumentParser:
         help='of an annotation file: every object needs a segmentation (default: yes; a config says it itself)',
     )
     parser.add_argument('--out', type=Path, metavar='FILE', help='draw classes and object sizes as PNG, SVG or PDF')
-    parser.add_argument('--fix', type=Path, metavar='FILE', help='write an annotation file without the bad entries')
+    parser.add_argument(
+        '--fix',
+        type=Path,
+        metavar='FILE',
+        help='write an annotation file with the bad entries repaired, or else left out',
+    )
     return parser
 
 
@@ -58,28 +66,33 @@ def main(argv: Arguments = None) -> None:
                 raise InputError(f'{option}: {path} is a folder; name a file in it')
     if args.out and args.out.suffix not in PICTURES:
         raise InputError(f'--out: {args.out} ends in none of {", ".join(PICTURES)}')
+    # After the arguments: help does not wait for torch.
+    from xvit_det.config.coco_data import Summary
+
     is_file = args.config.endswith('.json')
-    files = {_bare_file(args): ''} if is_file else _files_of_config(args)  # with their splits
+    cfg = None if is_file else _config(args)
+    files = {_bare_file(args): ''} if cfg is None else _files_of_config(args, cfg)  # with their splits
     if args.fix and len(files) != 1:
         raise InputError(f'--fix takes an annotation file and its images, and config {args.config} has {len(files)}')
-    faulty, drawn = False, {}
+    sound, drawn = {}, {}
     for file, splits in files.items():
         content, broken, wrong = _look(file, args.images)
         problems = [*broken, *wrong]
         drawn[splits or file.path] = _show(file, splits, content, problems)
-        faulty |= any(problem.level == 'error' for problem in problems)
+        if not any(problem.level == 'error' for problem in problems):
+            sound[file] = Summary.of(content)
     if args.out:
         from xvit_det.visualization.annotations import draw_statistics
 
         draw_statistics(args.out, drawn)
         print(f'Picture: {args.out}')
     if args.fix:
-        _fix(file, content, broken, args.fix)
-    elif faulty:
+        _fix(file, content, broken, args)
+    elif len(sound) < len(files):
         print('Training or evaluation would break or be silently wrong.')
         raise SystemExit(1)
-    elif not is_file:
-        _check_rest(args)
+    elif cfg is not None:
+        _check_rest(cfg, sound)
 
 
 # The functions below import what they need: help does not wait for torch.
@@ -95,20 +108,19 @@ def _bare_file(args: Namespace) -> 'CocoFile':
     return CocoFile(args.config, args.folder, masks=args.masks)
 
 
-def _config(args: Namespace) -> Any:
+def _config(args: Namespace) -> 'Config':
     from xvit_det.config.load import load_config
 
     return load_config(args.config, data_root=args.data_root, options=args.cfg_options)
 
 
-def _files_of_config(args: Namespace) -> dict['CocoFile', str]:
+def _files_of_config(args: Namespace, cfg: 'Config') -> dict['CocoFile', str]:
     from xvit_det.config.coco_data import coco_files
     from xvit_det.config.data_check import check_files
     from xvit_det.config.data_paths import SPLITS
 
     if args.folder is not None:
         raise InputError(f'{args.folder}: a folder of images follows an annotation file, and {args.config} is a config')
-    cfg = _config(args)
     check_files(cfg, SPLITS)
     files: dict[CocoFile, str] = {}
     for split, file in coco_files(cfg, SPLITS):
@@ -116,12 +128,12 @@ def _files_of_config(args: Namespace) -> dict['CocoFile', str]:
     return files
 
 
-def _check_rest(args: Namespace) -> None:
+def _check_rest(cfg: 'Config', sound: dict['CocoFile', 'Summary']) -> None:
     """What is not in annotation files: class names, label maps and other datasets."""
     from xvit_det.config.data_check import check_data
     from xvit_det.config.data_paths import SPLITS
 
-    counts = check_data(_config(args), SPLITS, images=False)
+    counts = check_data(cfg, SPLITS, images=False, checked=sound)
     counted = ', '.join(f'{number:,} {split} images' for split, number in counts.items())
     print(f'The config and its data fit together: {counted or "no annotation files"}.')
 
@@ -135,8 +147,9 @@ def _look(file: 'CocoFile', opened: bool) -> tuple[dict[str, Any], list['Problem
     from xvit_det.coco.files import check_listed, check_opened
     from xvit_det.coco.reading import read_annotations
 
+    stage(f'Checking {file.path} and its images')
     content = read_annotations(file.path)
-    broken = [] if file.folder is None else check_listed(content, file.folder)
+    broken = [] if file.folder is None else check_listed(content, file.folder, file.by_url)
     if opened and file.folder is not None:
         absent = {position for problem in broken for position in problem.positions}
         there = [position for position in range(len(content['images'])) if position not in absent]
@@ -144,7 +157,7 @@ def _look(file: 'CocoFile', opened: bool) -> tuple[dict[str, Any], list['Problem
         def progress(images: Iterable[None], number: int) -> Iterable[None]:
             return track(images, 'opening images', number, console=Console(stderr=True), transient=True)
 
-        broken += check_opened(content, file.folder, there, progress=progress)
+        broken += check_opened(content, file.folder, there, by_url=file.by_url, progress=progress)
     return content, broken, check_entries(content, **file.needs)
 
 
@@ -175,12 +188,14 @@ def _show(file: 'CocoFile', splits: str, content: dict[str, Any], problems: list
     return statistics
 
 
-def _fix(file: 'CocoFile', content: dict[str, Any], broken: list['Problem'], out: Path) -> None:
-    from xvit_det.coco.repair import repair
+def _fix(file: 'CocoFile', content: dict[str, Any], broken: list['Problem'], args: Namespace) -> None:
+    from xvit_det.coco.repair import Images, repair
 
+    out: Path = args.fix
+    images = Images(file.folder, file.by_url) if file.folder is not None and args.images else None
     if out.exists() and out.samefile(file.path):
         raise InputError(f'--fix: {out} is the file that is checked; write to another one')
-    fixed, lines = repair(content, broken, **file.needs)
+    fixed, lines = repair(content, broken, images, **file.needs)
     out.write_text(json.dumps(fixed))
     counts = ' and '.join(f'{len(fixed[key]):,} {key}' for key in ('images', 'annotations'))
     print(*lines, f'Written: {out} with {counts}, {len(lines):,} changes', sep='\n')

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xvit_det.errors import INSTALL_OPENMMLAB, InputError, LocalError, sentence
+from xvit_det.stages import begin, end
 
 if TYPE_CHECKING:
     from xvit_det.inference import Predictor
@@ -43,6 +44,8 @@ def command(run: Callable[..., None]) -> Callable[..., None]:
         # Every torch.load of this process reads data only. OneDL's mmengine would otherwise retry a checkpoint that
         # cannot be read safely with code execution allowed. A library should not decide this for its user; we do.
         os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+        if not args:  # it is a script's, with the arguments of the process
+            begin()
         try:
             run(*args)
         except ModuleNotFoundError as error:
@@ -57,6 +60,8 @@ def command(run: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             print('Stopped by Ctrl-C.', file=sys.stderr, flush=True)
             raise SystemExit(130) from None
+        finally:
+            end()
         if 'mmengine' in sys.modules:
             from xvit_det.config.launch import leave_group
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from xvit_det.cli.common import Arguments, check_positive, command, make_parser
 from xvit_det.errors import InputError
+from xvit_det.stages import stage
 
 # Task: the package that it needs, and where its results go.
 TASKS = {
@@ -57,6 +58,7 @@ def main(argv: Arguments = None) -> None:
     log_file(args).write_text('')
     if args.processes is None:
         args.processes = 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+    stage(None)  # it has a live line
     if args.processes == 1:
         demo(args)
     else:

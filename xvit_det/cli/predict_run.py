@@ -27,7 +27,7 @@ from xvit_det.screen import screen
 
 RESULTS = 'predictions.json'
 LABEL_MAPS = 'label_maps'
-LINE_SECONDS = 20  # between lines of progress where the screen is no terminal
+FIRST_SECONDS, LINE_SECONDS = 4, 20  # before and between lines of progress where the screen is no terminal
 
 
 def predict_images(model: Predictor, paths: Sequence[Path], args: Namespace) -> 'Record':
@@ -264,7 +264,8 @@ class _Lines:
     def advance(self) -> None:
         self.done += 1
         now = time.monotonic()
-        if now - self.latest < LINE_SECONDS:
+        wait = min(FIRST_SECONDS, LINE_SECONDS) if self.latest == self.start else LINE_SECONDS
+        if now - self.latest < wait:
             return
         self.latest = now
         speed = self.done / (now - self.start)

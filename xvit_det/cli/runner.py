@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,12 @@ from xvit_det.config.resume import prepare_start
 from xvit_det.config.weights_check import check_checkpoint
 from xvit_det.engine.checkpoints import SafeCheckpointHook, written_whole
 from xvit_det.engine.divergence import StopAtDivergence
-from xvit_det.engine.image_loading import NameSkippedImages, guard_loading
+from xvit_det.engine.image_loading import GuardTraining, guard_loading
+from xvit_det.engine.progress import EarlyProgress
 from xvit_det.engine.seeding import SeedIterations, seed_loading
 from xvit_det.engine.stopping import StopOnRequest, stay_alive
 from xvit_det.engine.warmup import shorten_warmups
+from xvit_det.stages import stage
 from xvit_det.weights.files import find_weights, weights_key
 
 # First words of log records that go to the file only.
@@ -43,6 +47,7 @@ FILE_ONLY = (
     'The prefix is not set in metric class',
     'bbox_mAP_copypaste',
     'segm_mAP_copypaste',
+    '`save_param_scheduler` is True but',
 )
 NOTHING_FOUND = 'The testing results of the whole dataset is empty.'  # an error, for mmdet
 
@@ -65,14 +70,16 @@ class ScreenRunner(Runner):
 
     def build_dataloader(self, dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
         """As mmengine's; images that cannot be loaded are named, or skipped in training."""
-        skip = self.skip_broken_images and dataloader == self._train_dataloader
+        is_train = dataloader == self._train_dataloader
         loader = super().build_dataloader(dataloader, *args, **kwargs)
         seeded = any(isinstance(hook, SeedIterations) for hook in self.hooks)
-        if seeded and dataloader == self._train_dataloader:
+        if seeded and is_train:
             seed_loading(loader, self.seed, self.rank)
         loader.worker_init_fn = partial(stay_alive, loader.worker_init_fn)
-        if marks := guard_loading(loader.dataset, skip):
-            self.register_hook(NameSkippedImages(marks))
+        if is_train:
+            self.register_hook(GuardTraining(loader.dataset, self.skip_broken_images))
+        else:
+            guard_loading(loader.dataset)
         return loader
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
@@ -103,6 +110,11 @@ class ScreenRunner(Runner):
         with written_whole(Path(out_dir, filename)) as part:
             super().save_checkpoint(out_dir, part.name, *args, **kwargs)
 
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
+        """As mmengine's, without printing the path, which is in the log."""
+        with redirect_stdout(StringIO()):
+            return super().load_checkpoint(*args, **kwargs)
+
     def resume(self, *args: Any, **kwargs: Any) -> None:
         """As mmengine's, except that the optimizer's averages of a table that was resampled start again."""
         super().resume(*args, **kwargs)
@@ -129,9 +141,11 @@ def build_runner(cfg: Config) -> Runner:
     Raises:
         InputError: The config names a class that is not registered, or gives a class an argument that it does not have.
     """
+    stage('Building the model')
     with told_building(cfg):
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ScreenRunner.from_cfg(cfg)
     runner.register_hook(StopAtDivergence())
+    runner.register_hook(EarlyProgress())
     runner.register_hook(TranslateNames(), 'HIGHEST')  # before hooks that read the checkpoint, such as EMA's
     return runner
 
@@ -167,6 +181,7 @@ def train(cfg: Config, images: dict[str, int], weights: str | None = None, skip_
     if cfg.get('load_from'):
         check_checkpoint(runner.model, cfg.load_from, complete=bool(cfg.get('resume')))
     _announce(runner, images)
+    stage('Loading the data')
     with told_endings(cfg.work_dir):
         runner.train()
 
@@ -223,7 +238,9 @@ def evaluate(cfg: Config, checkpoint: str, out: str | None = None) -> dict[str, 
     runner = build_tester(cfg, checkpoint)
     if out:
         _dump_into(runner, out)
+    stage('Loading the data')
     metrics = runner.test()
+    runner.logger.info(f'Evaluated {len(runner.test_dataloader.dataset):,} images.')
     return metrics if runner.rank == 0 else None
 
 

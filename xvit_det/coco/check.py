@@ -13,6 +13,7 @@ from xvit_det.coco.segmentations import segmentation_fault
 MOST_PIXELS = 2**30  # of an image, for OpenCV
 MANY_BEYOND = 0.1  # share of boxes beyond their image that is no slip of annotators
 FEW_BEYOND = 10  # boxes that prove nothing yet
+LVIS_HOST = 'http://images.cocodataset.org/'  # of its addresses
 
 
 def check_entries(
@@ -81,27 +82,44 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value != ''
 
 
-def _is_length(value: Any) -> bool:
+def file_of(image: dict[str, Any], by_url: bool = False) -> str | None:
+    """Where mmdet looks for an image in the folder of images; ``None``: it names no file.
+
+    Args:
+        image: With a ``file_name``, or a ``coco_url`` as in LVIS v1, whose file is the address without the host.
+        by_url: The address counts where there are both, as for mmdet's dataset of LVIS v1.
+    """
+    name, url = image.get('file_name'), image.get('coco_url')
+    file = url.replace(LVIS_HOST, '') if isinstance(url, str) else None
+    return (by_url and file) or (name if _is_text(name) else file) or None
+
+
+def is_length(value: Any) -> bool:
+    """Whether a value can be the width or height of an image."""
     return isinstance(value, int | float) and 0 < value < math.inf
 
 
-def _check_images(entries: list, found: Findings) -> dict[Any, tuple[float, float]]:
-    """Returns width and height of the usable images, by id."""
+def _check_images(entries: list, found: Findings) -> dict[Any, tuple[float, float] | None]:
+    """Returns width and height of the images by id, ``None`` for those without a usable size."""
     images = _dicts(entries)
-    usable = [
-        is_id(image.get('id'))
-        and (_is_text(image.get('file_name')) or _is_text(image.get('coco_url')))  # LVIS has the latter
-        and (_is_length(image.get('width')) and _is_length(image.get('height')))
+    usable = [is_id(image.get('id')) and file_of(image) is not None for image in images]
+    sized = [
+        (is_length(image.get('width')) and is_length(image.get('height')))
         and image['width'] * image['height'] < MOST_PIXELS
         for image in images
     ]
     found.add('image_keys', ~_mask(usable))
-    found.add('image_id_twice', repeated(images, usable, 'id', ambiguous=True))
+    found.add('image_unsized', _mask(usable) & ~_mask(sized))
+    found.add('image_id_twice', repeated(images, usable, 'id', ('file_name', 'coco_url', 'width', 'height')))
     found.add(
         'image_file_twice',
         repeated(images, [ok and 'file_name' in i for ok, i in zip(usable, images, strict=True)], 'file_name'),
     )
-    return {image['id']: (image['width'], image['height']) for ok, image in zip(usable, images, strict=True) if ok}
+    return {
+        image['id']: (image['width'], image['height']) if has_size else None
+        for ok, has_size, image in zip(usable, sized, images, strict=True)
+        if ok
+    }
 
 
 def _check_categories(entries: list, found: Findings) -> set:
@@ -109,19 +127,21 @@ def _check_categories(entries: list, found: Findings) -> set:
     categories = _dicts(entries)
     usable = [is_id(category.get('id')) and _is_text(category.get('name')) for category in categories]
     found.add('category_keys', ~_mask(usable))
-    found.add('category_id_twice', repeated(categories, usable, 'id', ambiguous=True))
+    found.add('category_id_twice', repeated(categories, usable, 'id', ('name',)))
     found.add('category_name_twice', repeated(categories, usable, 'name'))
     return {category['id'] for ok, category in zip(usable, categories, strict=True) if ok}
 
 
-def repeated(entries: list[dict], usable: Sequence[bool] | np.ndarray, key: str, ambiguous: bool = False) -> np.ndarray:
+def repeated(
+    entries: list[dict], usable: Sequence[bool] | np.ndarray, key: str, telling: Sequence[str] = ()
+) -> np.ndarray:
     """Which of the usable entries have a value that others have, too: (n,), bool.
 
     Args:
         entries: Images, categories or annotations.
         usable: Which of them count.
         key: What has to be different.
-        ambiguous: If entries of one value differ otherwise, the first is as wrong as those after it.
+        telling: If entries of one value differ in one of these keys, the first is as wrong as those after it.
     """
     repeats = np.zeros(len(entries), bool)
     values = [entry[key] for entry, ok in zip(entries, usable, strict=True) if ok]
@@ -132,8 +152,8 @@ def repeated(entries: list[dict], usable: Sequence[bool] | np.ndarray, key: str,
         if ok:
             groups[entry[key]].append(position)
     for group in groups.values():
-        differ = any(entries[position] != entries[group[0]] for position in group)
-        repeats[group[0 if ambiguous and differ else 1 :]] = True
+        kinds = [[entries[position].get(other) for other in telling] for position in group]
+        repeats[group[0 if any(kind != kinds[0] for kind in kinds) else 1 :]] = True
     return repeats
 
 
@@ -146,6 +166,8 @@ def _check_keys(annotations: list[dict], images: dict, categories: set, found: F
     unusable = _mask([evaluated and (isinstance(number, str) or number == 0) for number in ids])
     found.add('annotation_id', ~_is_given(ids) | unusable | repeated(annotations, _is_given(ids), 'id'))
     good &= ~found.add('image_unknown', good & _mask([number not in images for number in image_ids]))
+    if None in images.values():  # those images are at fault
+        good &= _mask([images.get(number) is not None for number in image_ids])
     good &= ~found.add('category_unknown', good & _mask([number not in categories for number in category_ids]))
     return good
 

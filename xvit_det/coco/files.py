@@ -8,22 +8,23 @@ from typing import Any
 
 from PIL import Image
 
-from xvit_det.coco.check import MOST_PIXELS
+from xvit_det.coco.check import MOST_PIXELS, file_of, is_length
 from xvit_det.coco.problems import Problem
 from xvit_det.errors import InputError
 from xvit_det.image_files import check_file, loaded_size
 
 
-def check_listed(content: dict[str, Any], folder: str) -> list[Problem]:
+def check_listed(content: dict[str, Any], folder: str, by_url: bool = False) -> list[Problem]:
     """Images that do not exist or are empty. Folders are listed once: a look at 118,000 files takes longer.
 
     Args:
         content: From :func:`xvit_det.coco.reading.read_annotations`.
-        folder: What ``file_name`` is relative to.
+        folder: What names of files are relative to.
+        by_url: As for :func:`xvit_det.coco.check.file_of`.
     """
     listed: dict[str, dict[str, int]] = {}
     missing, empty = Problem('image_missing', []), Problem('image_empty', [])
-    for position, path in _paths(content, folder):
+    for position, path in _paths(content, folder, by_url):
         parent, name = os.path.split(path)
         if parent not in listed:
             listed[parent] = _sizes(parent)
@@ -41,6 +42,7 @@ def check_opened(
     folder: str,
     positions: Collection[int],
     *,
+    by_url: bool = False,
     whole: bool = True,
     progress: Callable[[Iterable[None], int], Iterable[None]] | None = None,
 ) -> list[Problem]:
@@ -48,13 +50,14 @@ def check_opened(
 
     Args:
         content: From :func:`xvit_det.coco.reading.read_annotations`.
-        folder: What ``file_name`` is relative to.
+        folder: What names of files are relative to.
         positions: Which images.
+        by_url: As for :func:`xvit_det.coco.check.file_of`.
         whole: Read all of a file, which finds truncated ones, not just its header.
         progress: Given what will go through the images and their number, shows how far it is.
     """
     chosen = set(positions)
-    todo = [item for item in _paths(content, folder) if item[0] in chosen]
+    todo = [item for item in _paths(content, folder, by_url) if item[0] in chosen]
     unreadable, wrong = Problem('image_unreadable', []), Problem('image_size', [])
 
     def look(item: tuple[int, str]) -> None:
@@ -68,7 +71,7 @@ def check_opened(
         except InputError as error:
             unreadable.details[position] = str(error)
         else:
-            if loaded != annotated:
+            if loaded != annotated and all(map(is_length, annotated)):
                 wrong.details[position] = size_fault(loaded, annotated)
 
     threads = ThreadPoolExecutor()  # Pillow decodes outside Python's lock
@@ -91,11 +94,10 @@ def size_fault(loaded: tuple[int, int], annotated: tuple[Any, Any]) -> str:
     return f'it is loaded as {loaded[0]}x{loaded[1]} but annotated as {annotated[0]}x{annotated[1]}{turned}'
 
 
-def _paths(content: dict[str, Any], folder: str) -> Iterable[tuple[int, str]]:
+def _paths(content: dict[str, Any], folder: str, by_url: bool) -> Iterable[tuple[int, str]]:
     """Position and path of the images that name a file."""
     for position, image in enumerate(content['images']):
-        name = image.get('file_name') if isinstance(image, dict) else None
-        if isinstance(name, str) and name:
+        if isinstance(image, dict) and (name := file_of(image, by_url)):
             yield position, os.path.join(folder, name)
 
 

@@ -30,7 +30,8 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    'image_keys': Kind(ERROR, 'images', 'images without a usable id, file_name, height or width'),
+    'image_keys': Kind(ERROR, 'images', 'images without a usable id or file_name'),
+    'image_unsized': Kind(ERROR, 'images', 'images without a usable width or height'),
     'image_id_twice': Kind(ERROR, 'images', "images with another image's id"),
     'image_missing': Kind(ERROR, 'images', 'images that do not exist on disk'),
     'image_empty': Kind(ERROR, 'images', 'images whose file is empty (0 bytes)'),
@@ -74,7 +75,8 @@ KINDS = {
     'nothing_left': Kind(ERROR, 'annotations', 'no object that could be learned or evaluated'),
 }
 SINGULAR = dict(images='image', categories='category', annotations='annotation')
-COMPLETED = {'annotation_id', 'area', 'iscrowd'}  # by a repair, which keeps the annotation
+COMPLETED = {'image_unsized', 'annotation_id', 'area', 'iscrowd'}  # by a repair, which keeps the entry
+MERGED = {'category_name_twice'}  # by a repair, which keeps the annotations
 BEYOND_REPAIR = {'boxes_beyond', 'nothing_left'}  # of the whole file
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from xvit_det.errors import InputError
+from xvit_det.stages import stage
+
+LARGE = 100_000_000  # bytes, which take 2 s or more
 
 
 @contextmanager
@@ -31,6 +34,8 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
     """
     try:
         data = Path(path).read_bytes()
+        if len(data) > LARGE:
+            stage(f'Reading {path} ({len(data) / 1e6:.0f} MB)', at_once=True)
     except OSError as error:
         raise InputError(f'annotation file {path} cannot be read: {error.strerror}') from None
     if data.startswith(codecs.BOM_UTF8):

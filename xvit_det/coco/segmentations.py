@@ -37,8 +37,8 @@ def _is_polygon(polygon: Any, reach: float) -> bool:
     if not isinstance(polygon, list):
         return False
     try:
-        # The sum of C's speed is NaN if a number is, and fails at anything else.
-        return not polygon or bool(math.isfinite(sum(polygon)) and -reach < min(polygon) <= max(polygon) < reach)
+        # The root of the sum of squares, at C's speed: not below that of any number, NaN or infinite if one is.
+        return math.hypot(*polygon) < reach or all(-reach < number < reach for number in polygon)
     except (TypeError, OverflowError):
         return False
 

@@ -8,14 +8,14 @@ import hashlib
 import inspect
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from xvit_det.config.coco_data import CocoFile, check_coco, coco_file, is_coco
+from xvit_det.config.coco_data import CocoFile, Summary, check_coco, coco_file, is_coco
 from xvit_det.config.data_paths import dataset_configs, metric_configs, resolve
 from xvit_det.config.label_map_check import check_label_maps, has_label_maps
 from xvit_det.config.options import find_class
@@ -25,13 +25,16 @@ from xvit_det.errors import InputError
 OTHER_CLASSES = ('backbone', 'neck', 'rpn_head', 'semantic_head', 'teacher', 'init_cfg')
 
 
-def check_data(cfg: Config, splits: Sequence[str], images: bool = True) -> dict[str, int]:
+def check_data(
+    cfg: Config, splits: Sequence[str], images: bool = True, checked: Mapping[CocoFile, Summary] | None = None
+) -> dict[str, int]:
     """Check files, class names and the model's number of classes for ``splits`` ('train', 'val', 'test').
 
     Args:
         cfg: The config.
         splits: Of the data.
         images: Whether to look at COCO's images, beside the annotations.
+        checked: Annotation files that are known to be sound.
 
     Returns:
         Number of images per split, for the splits that have an annotation file or label maps.
@@ -42,7 +45,7 @@ def check_data(cfg: Config, splits: Sequence[str], images: bool = True) -> dict[
     """
     check_files(cfg, splits)
     counts: dict[str, int] = defaultdict(int)
-    files: dict[CocoFile, tuple[list[str], int]] = {}  # names of the categories, number of images
+    files = dict(checked or {})
     summed: set[str] = set()  # folders; all splits are in the same one
     for split in splits:
         for dataset in dataset_configs(cfg, split):
@@ -50,12 +53,15 @@ def check_data(cfg: Config, splits: Sequence[str], images: bool = True) -> dict[
             classes = class_names(dataset, cls)
             if is_coco(dataset, cls):
                 file = coco_file(cfg, split, dataset)
-                if file not in files:  # and not the annotations: all of COCO's take 3 GB
-                    content = check_coco(file, images)
-                    files[file] = [category['name'] for category in content['categories']], len(content['images'])
-                names, number = files[file]
-                _check_categories(file.path, names, classes)
-                counts[split] += number
+                if file not in files:
+                    files[file] = check_coco(file, images)
+                if files[file].side < file.min_size:
+                    raise InputError(
+                        f'{file.path} has no image of at least {file.min_size} pixels in width and height, and '
+                        'filter_cfg leaves out smaller ones; lower its min_size'
+                    )
+                _check_categories(file.path, files[file].categories, classes)
+                counts[split] += files[file].images
             if _stands_in_base_folder(dataset, cls):
                 folder = resolve(dataset, cls.base_folder)
                 if folder not in summed:

@@ -4,6 +4,7 @@ OpenMMLab's step fails with OpenCV's error, which does not name the file, and co
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from xvit_det.errors import InputError, LocalError
-from xvit_det.image_files import check_file
+from xvit_det.image_files import check_end, check_file
 
 MOST_FAILURES = 100  # in a row: the images are gone, not broken
 
@@ -60,6 +61,8 @@ class GuardedLoading:
             raise InputError(
                 f'{path} cannot be loaded: {(str(error).splitlines() or [type(error).__name__])[0]}'
             ) from error
+        with suppress(OSError):  # it is no file on a disk here
+            check_end(path)
         if self.sized and loaded is not None and (size := loaded['img'].shape[:2]) != annotated:
             turned = ', turned as its EXIF orientation says,' if size == annotated[::-1] else ''
             raise InputError(
@@ -71,28 +74,26 @@ class GuardedLoading:
         return repr(self.step)
 
 
-def guard_loading(dataset: Any, skip: bool = False) -> dict[Any, Tensor]:
-    """Guard the steps that load images in a dataset, or in those that it wraps.
+def guard_loading(dataset: Any, marks: dict[Any, Tensor] | None = None) -> None:
+    """Guard the steps that load images in a dataset, or in those that it wraps; those that are guarded stay so.
 
     Args:
         dataset: Of mmengine's ``BaseDataset`` or of its wrappers; of any other nothing changes.
-        skip: Mark images that cannot be used and go on.
-
-    Returns:
-        By dataset, where the images that are skipped get marked: (N,) in bool.
+        marks: By dataset, where images that cannot be used are marked, (N,) in bool, instead of stopping there.
+            Datasets that it lacks are added.
     """
     from mmcv.transforms import LoadImageFromFile
 
-    marks = {}
     for inner in _unwrap(dataset):
         steps = getattr(getattr(inner, 'pipeline', None), 'transforms', [])
         skipped = None
-        if skip:
-            skipped = marks[inner] = torch.zeros(len(inner), dtype=torch.bool).share_memory_()
+        if marks is not None:
+            if inner not in marks:
+                marks[inner] = torch.zeros(len(inner), dtype=torch.bool).share_memory_()
+            skipped = marks[inner]
         for i, step in enumerate(steps):
             if isinstance(step, LoadImageFromFile):
                 steps[i] = GuardedLoading(step, hasattr(inner, 'COCOAPI'), skipped)
-    return marks
 
 
 def _unwrap(dataset: Any) -> Iterator[Any]:
@@ -103,12 +104,28 @@ def _unwrap(dataset: Any) -> Iterator[Any]:
         yield from _unwrap(child)
 
 
-class NameSkippedImages(Hook):
-    """Logs every image that is skipped, once, and their number at the end."""
+class GuardTraining(Hook):
+    """Guards the images of training, also those of a pipeline that another hook puts in, as mmdet's
+    ``PipelineSwitchHook`` does.
 
-    def __init__(self, marks: dict[Any, Tensor]) -> None:
-        self.marks = marks
-        self.named = {dataset: torch.zeros_like(skipped) for dataset, skipped in marks.items()}
+    Logs every image that is skipped, once, and their number at the end.
+
+    Args:
+        dataset: Of training.
+        skip: Mark images that cannot be used and go on.
+    """
+
+    priority = 'VERY_LOW'  # after the hooks that change the pipeline
+
+    def __init__(self, dataset: Any, skip: bool) -> None:
+        self.dataset, self.skip = dataset, skip
+        self.marks: dict[Any, Tensor] = {}
+        self.before_train_epoch()
+        self.named = {inner: torch.zeros_like(skipped) for inner, skipped in self.marks.items()}
+
+    def before_train_epoch(self, runner: Runner | None = None) -> None:
+        """Before the epoch's worker processes start."""
+        guard_loading(self.dataset, self.marks if self.skip else None)
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Name the images that were met since the last iteration."""
@@ -119,6 +136,8 @@ class NameSkippedImages(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Count them, as far as this process has met them."""
+        if not self.skip:
+            return
         self.after_train_iter(runner)
         number = sum(int(named.sum()) for named in self.named.values())
         total = sum(len(named) for named in self.named.values())

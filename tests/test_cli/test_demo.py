@@ -49,7 +49,7 @@ def test_demo_runs_and_shows_only_what_matters(tiny):
     task, folder, run = tiny
     scores, loss = TASKS[task]
     assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stderr == ''
+    assert not [line for line in run.stderr.splitlines() if not line.endswith('…')]  # what takes seconds is said
     assert 'Drawing 12 + 4 scenes' in run.stdout
     assert 'epoch 1/1  loss' in run.stdout
     for name in scores.values():

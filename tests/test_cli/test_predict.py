@@ -79,7 +79,8 @@ def test_a_folder_with_broken_files_is_done_except_for_them(photos, trained):
     skipped = [line for line in done.stderr.splitlines() if line.startswith('skipped: ')]
     assert [line.split()[1] for line in skipped] == ['photos/empty.png', 'photos/sub/half.jpg', 'photos/text.jpg']
     assert done.stderr.splitlines()[-1] == 'error: 3 of 6 images could not be read, see above'
-    assert len(done.stderr.splitlines()) == 4 and 'Warning' not in done.stdout
+    assert len([line for line in done.stderr.splitlines() if not line.endswith('…')]) == 4
+    assert 'Warning' not in done.stdout
 
     images = {image['id']: image['file_name'] for image in results()['images']}
     assert [*images.values()] == ['a.png', 'sub/a.png', 'sub/b.jpg']
@@ -114,7 +115,7 @@ def test_a_video_keeps_size_and_frame_rate_and_gets_tracks(photos, trained):
     scene = write_video(Path('film.mp4'))
     checkpoint = Path(trained('mask_rcnn_xvit_context'))
     done = run('film.mp4', '--checkpoint', checkpoint, '--score', '0.2', '--batch-size', '3')
-    assert done.returncode == 0 and done.stderr == '', done.stderr
+    assert done.returncode == 0 and 'error' not in done.stderr and 'Warning' not in done.stderr, done.stderr
     capture = cv2.VideoCapture(str(OUT / 'film.mp4'))
     assert capture.get(cv2.CAP_PROP_FPS) == 12.5
     frames = [frame for ok, frame in iter(capture.read, (False, None)) if ok]

@@ -81,6 +81,7 @@ WRONG = {
     'img_size': [0, -1, (0, 3), (1, 2, 3), 224.5, 'x'],
     'in_channels': [0, -1, 1.5, '3', None],
     'init_cfg': [3, 'x', [3]],
+    'mask_padding': ['x'],
     'layer_scale': ['x'],
     'gamma': ['x'],
     'mixer': [3, None, {}, 'unknown', dict(type='performer', unknown=1)],

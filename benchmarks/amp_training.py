@@ -26,7 +26,6 @@ MODELS = {
     'X-ViT': ('XViT', 'xnorm'),
     'ViX, Performer': ('ViX', 'performer'),
     'ViX, Nyström': ('ViX', 'nystrom'),
-    'ViX, XNorm': ('ViX', 'xnorm'),
 }
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 CLASSES, SIDE, PATCH, BATCH = 10, 32, 8, 16

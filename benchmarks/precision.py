@@ -10,8 +10,8 @@ measures a part, ``--without unit_vectors`` what happens without a safeguard. A 
 """
 
 import argparse
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -24,7 +24,7 @@ from xvit_det.benchmark.record import Record, make_header
 from xvit_det.benchmark.screen import show_table
 from xvit_det.cli.common import command
 from xvit_det.errors import InputError
-from xvit_det.mixers import MIXERS
+from xvit_det.mixers import MIXERS, token_mixers
 
 LEFT_OUT = ('XViT, fused', 'ViX, hybrid')  # no gradients; the stem is that of XViT and LeViX
 MODELS = [f'{family}/{mixer}' for family in FAMILIES if family not in LEFT_OUT for mixer in sorted(MIXERS)]
@@ -37,17 +37,24 @@ INPUTS = {
     'mean 100': (lambda *shape: torch.randn(*shape) + 100, ('bf16', 'fp16')),
     'zeros': (torch.zeros, ('fp32', 'bf16')),
     'ones': (torch.ones, ('fp32', 'bf16')),
+    'large q, k, v': (torch.randn, ('bf16', 'fp16')),  # as 'normal', with these weights 30 times as large
 }
-CASES = [('224x224', 'normal'), ('224x224', 'mean 100'), ('224x224', 'zeros'), ('224x224', 'ones')]
+CASES = [('224x224', kind) for kind in INPUTS]
 CASES += [('800x1344', 'normal'), ('800x1344', 'mean 100')]
 # Without the map that is max-pooled: rounding changes which of four tokens is the largest, and with it 2 to 10 % of all
 # gradients, which says nothing about a mixer.
 OUTPUTS = dict(out_indices=(0, 1, 3), out_strides=(4, 8, 16))
 OPTIONS = {'CvX': dict(patch_size=16)}  # 4,200 tokens at 800 x 1344, as the others have
-# A safeguard and what a mixer would compute without it.
-SAFEGUARDS = {
-    'unit_vectors': ('xvit_det.mixers.xnorm.unit_vectors', lambda x, dim: x / x.square().sum(dim, keepdim=True).sqrt()),
-    'upcast': ('xvit_det.mixers.performer.upcast', lambda x: x),
+# What computes in fp32, and what a mixer would do instead.
+SAFEGUARDS: dict[str, dict[str, Callable]] = {
+    'unit_vectors': {
+        f'xvit_det.mixers.{mixer}.unit_vectors': lambda x, dim: x / x.square().sum(dim, keepdim=True).sqrt()
+        for mixer in ('xnorm', 'xca')
+    },
+    'performer': {
+        'xvit_det.mixers.performer.upcast': lambda x: x,
+        'xvit_det.mixers.performer.without_autocast': lambda x: nullcontext(),
+    },
 }
 
 
@@ -80,43 +87,56 @@ def worst_map(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     return max(error([a], [b]) for a, b in zip(found, expected, strict=True))
 
 
-def measure(model: str, size: str, kind: str, record: Record, without: str | None = None) -> None:
+def enlarge(net: Backbone) -> None:
+    """Make queries, keys and values 30 times as large, which trained models may reach and random weights do not."""
+    for mixer in token_mixers(net).values():
+        for name, weight in mixer.named_parameters():
+            if name.split('.')[0] in ('q', 'k', 'v', 'kv', 'qkv') and weight.ndim == 2:
+                weight.data.mul_(30)
+
+
+def measure(model: str, size: str, kind: str, record: Record, without: str = '') -> None:
     """Add the rows of one model and input in every dtype."""
     family, mixer = model.split('/')
     shape = SIZES[size]
     fixed = dict(img_size=shape[2:]) if mixer == 'mlp' and family != 'XViT' else {}
     net = build(family, mixer, **OUTPUTS, **OPTIONS.get(family, {}), **fixed)
+    if kind == 'large q, k, v':
+        enlarge(net)
     draw, dtypes = INPUTS[kind]
     x = draw(*shape)
     exact = step(net, x, torch.float32)
     for name in dtypes:
         dtype = DTYPES[name]
-        guard = mock.patch(*SAFEGUARDS[without]) if without else nullcontext()
-        with guard:
+        with ExitStack() as patches:
+            for target, naive in SAFEGUARDS.get(without, {}).items():
+                patches.enter_context(mock.patch(target, naive))
             maps, gradients, scale = step(net, x, dtype)
         finite = all_finite(maps) and all_finite(gradients)
         results = dict(finite=finite, maps=worst_map(maps, exact[0]), gradients=error(gradients, exact[1]))
         with torch.no_grad():
             rounded = net(x.to(dtype).float())
         results |= dict(input=worst_map(rounded, exact[0]), loss_scale=scale)
-        record.add(dict(backbone=family, mixer=mixer, dtype=name, size=size, images=kind), **results)
+        record.add(dict(backbone=family, mixer=mixer, dtype=name, size=size, images=kind, without=without), **results)
 
 
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--models', nargs='+', choices=MODELS, default=MODELS, metavar='BACKBONE/MIXER')
-    parser.add_argument('--without', choices=SAFEGUARDS, help='compute without one of the safeguards')
+    parser.add_argument('--without', choices=SAFEGUARDS, default='', help='compute without one of the safeguards')
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--json', type=Path, help='where to record the result')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    record = Record(make_header('precision', 'cpu', without=args.without), args.json, resume=True)
+    record = Record(make_header('precision', 'cpu'), args.json, resume=True)
     for model in args.models:
         for size, kind in (
-            CASES[:4] if model.endswith('mlp') else CASES
+            CASES[:-2] if model.endswith('mlp') else CASES
         ):  # an MLP over 4,200 tokens has 35 million weights
-            keys = dict(zip(('backbone', 'mixer'), model.split('/'), strict=True)) | dict(size=size, images=kind)
+            keys = dict(zip(('backbone', 'mixer'), model.split('/'), strict=True)) | dict(
+                size=size, images=kind, without=args.without
+            )
             if record.find(keys | dict(dtype=INPUTS[kind][1][-1])):
                 continue
             try:

@@ -399,22 +399,22 @@ def export_backbones() -> str:
 
 
 def precision() -> str:
-    """The largest difference to fp32 of maps and gradients by mixer, dtype and kind of images."""
+    """The largest difference to fp32 of maps and gradients by mixer, dtype and kind of images, in percent."""
     found = [row for row in record('precision')['rows'] if not row['without']]
 
     def worst(mixer: str, images: str, dtype: str, key: str) -> str:
         keys = dict(mixer=mixer, images=images, dtype=dtype)
-        values = [row[key] for row in found if keys.items() <= row.items()]
-        return f'{max(values):.1e}' if values else '–'
+        value = 100 * max(row[key] for row in found if keys.items() <= row.items())
+        return f'{float(f"{value:.2g}"):g}'
 
-    columns = [(images, dtype) for images in ('normal', 'mean 100', 'large q, k, v') for dtype in ('bf16', 'fp16')]
     lines = []
     for mixer in sorted({row['mixer'] for row in found}):
-        cells = [worst(mixer, *columns[i], key) for i in (0, 1) for key in ('maps', 'gradients')]
-        cells += [f'{worst(mixer, *column, "maps")} ({worst(mixer, *column, "input")})' for column in columns[2:4]]
-        cells += [worst(mixer, *column, 'maps') for column in columns[4:]]
+        cells = [worst(mixer, 'normal', dtype, key) for key in ('maps', 'gradients') for dtype in ('bf16', 'fp16')]
+        for images in ('mean 100', 'large q, k, v'):
+            for dtype in ('bf16', 'fp16'):
+                cells.append(f'{worst(mixer, images, dtype, "maps")} ({worst(mixer, images, dtype, "input")})')
         lines.append((f'`{mixer}`', *cells))
-    titles = ['mixer', 'bf16: maps', 'gradients', 'fp16: maps', 'gradients', 'mean 100, bf16', 'fp16']
+    titles = ['mixer', 'maps, bf16', 'fp16', 'gradients, bf16', 'fp16', 'mean 100, bf16', 'fp16']
     return table([*titles, 'large q, k, v, bf16', 'fp16'], lines)
 
 

@@ -11,16 +11,20 @@ record.
 import argparse
 import math
 import statistics
+import sys
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from small_backbones import build
 from torch import Tensor, nn
 
 from xvit_det.benchmark.record import Record, make_header
 from xvit_det.benchmark.screen import progress, show_table
 from xvit_det.cli.common import command
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from small_backbones import build  # noqa: E402
 
 MODELS = {
     'X-ViT': ('XViT', 'xnorm'),

@@ -8,13 +8,13 @@ record.
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import torch
-from small_backbones import FAMILIES, build
 
 from xvit_det.backbones import Backbone
 from xvit_det.benchmark.record import Record, make_header
@@ -24,6 +24,10 @@ from xvit_det.deploy.export import export_backbone, fixed_size
 from xvit_det.deploy.smaller import to_half
 from xvit_det.errors import InputError
 from xvit_det.mixers import MIXERS
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from small_backbones import FAMILIES, build  # noqa: E402
 
 SHAPES = {'224x224, two': (2, 3, 224, 224), '800x1333': (1, 3, 800, 1333), '201x267': (1, 3, 201, 267)}
 

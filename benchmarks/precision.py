@@ -10,13 +10,13 @@ measures a part, ``--without unit_vectors`` what happens without a safeguard. A 
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from unittest import mock
 
 import torch
-from small_backbones import FAMILIES, build
 from torch import Tensor
 
 from xvit_det.backbones import Backbone
@@ -25,6 +25,10 @@ from xvit_det.benchmark.screen import show_table
 from xvit_det.cli.common import command
 from xvit_det.errors import InputError
 from xvit_det.mixers import MIXERS, token_mixers
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from small_backbones import FAMILIES, build  # noqa: E402
 
 LEFT_OUT = ('XViT, fused', 'ViX, hybrid')  # no gradients; the stem is that of XViT and LeViX
 MODELS = [f'{family}/{mixer}' for family in FAMILIES if family not in LEFT_OUT for mixer in sorted(MIXERS)]

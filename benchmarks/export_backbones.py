@@ -8,14 +8,13 @@ record.
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
-from mmengine.registry import MODELS
 
 from xvit_det.backbones import Backbone
 from xvit_det.benchmark.record import Record, make_header
@@ -26,23 +25,10 @@ from xvit_det.deploy.smaller import to_half
 from xvit_det.errors import InputError
 from xvit_det.mixers import MIXERS
 
-ONE_STAGE = dict(embed_dims=(16,), depths=(4,), num_heads=(2,), hidden_dims=(32,), head_dims=8)
-TWO_STAGES = dict(embed_dims=(16, 32), depths=(2, 2), num_heads=(2, 4), hidden_dims=(32, 64), head_dims=8)
-ALL = dict(pyramid_indices=(0, 1, 2, 3))
-TOKENIZER = dict(tokenizer_widths=(8,), tokenizer_kernel=3, pool_stride=2)
-XVIT = dict(embed_dims=32, depth=4, attn_dims=16, num_heads=4, mlp_ratio=2, num_class_layers=1, layer_scale=1.0)
+sys.path.insert(0, str(Path(__file__).parent))
 
-FAMILIES: dict[str, dict[str, Any]] = {
-    'XViT': dict(type='XViT', arch=XVIT),
-    'XViT, fused': dict(type='XViT', arch=XVIT),
-    'ViX': dict(type='ViX', arch=dict(**ONE_STAGE, **ALL, init_std=0.5)),
-    'ViX, hybrid': dict(type='ViX', stem='deep_conv', arch=dict(**ONE_STAGE, **ALL, init_std=0.5)),
-    'ViX, rotary': dict(type='ViX', position='axial', arch=dict(**ONE_STAGE, **ALL, init_std=0.5)),
-    'LeViX': dict(type='LeViX', arch=dict(**TWO_STAGES, **ALL, pre_norm=True)),
-    'CCX': dict(type='CCX', arch=dict(**ONE_STAGE, **ALL, **TOKENIZER)),
-    'CvX': dict(type='CvX', arch=dict(**TWO_STAGES, **ALL, kernels=(7, 3), later_stride=2), patch_size=8),
-    'PiX': dict(type='PiX', arch=dict(**TWO_STAGES, **ALL, init_std=0.5), patch_size=16),
-}
+from small_backbones import FAMILIES, build  # noqa: E402
+
 SHAPES = {'224x224, two': (2, 3, 224, 224), '800x1333': (1, 3, 800, 1333), '201x267': (1, 3, 201, 267)}
 
 
@@ -53,13 +39,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--json', type=Path, help='where to record the result')
     return parser.parse_args()
-
-
-def build(family: str, mixer: str) -> Backbone:
-    torch.manual_seed(0)
-    options = dict(landmarks=16) if mixer == 'nystrom' else {}  # of 49 tokens in second stages
-    net = MODELS.build({**FAMILIES[family], 'mixer': dict(type=mixer, **options)}).eval()
-    return net.fuse() if family.endswith('fused') else net
 
 
 def difference(session: onnxruntime.InferenceSession, x: torch.Tensor, expected: list[torch.Tensor]) -> float:

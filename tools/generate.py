@@ -398,6 +398,35 @@ def export_backbones() -> str:
     return table(['backbone', 'mixers', 'fp32', 'fp16'], lines, texts=2)
 
 
+def precision() -> str:
+    """The largest difference to fp32 of maps and gradients by mixer, dtype and kind of images, in percent."""
+    found = [row for row in record('precision')['rows'] if not row['without']]
+
+    def worst(mixer: str, images: str, dtype: str, key: str) -> str:
+        keys = dict(mixer=mixer, images=images, dtype=dtype)
+        value = 100 * max(row[key] for row in found if keys.items() <= row.items())
+        return f'{float(f"{value:.2g}"):g}'
+
+    lines = []
+    for mixer in sorted({row['mixer'] for row in found}):
+        cells = [worst(mixer, 'normal', dtype, key) for key in ('maps', 'gradients') for dtype in ('bf16', 'fp16')]
+        for images in ('mean 100', 'large q, k, v'):
+            for dtype in ('bf16', 'fp16'):
+                cells.append(f'{worst(mixer, images, dtype, "maps")} ({worst(mixer, images, dtype, "input")})')
+        lines.append((f'`{mixer}`', *cells))
+    titles = ['mixer', 'maps, bf16', 'fp16', 'gradients, bf16', 'fp16', 'mean 100, bf16', 'fp16']
+    return table([*titles, 'large q, k, v, bf16', 'fp16'], lines)
+
+
+def amp_training() -> str:
+    """What became of models that were trained in half precision."""
+    lines = []
+    for row in record('amp_training')['rows']:
+        losses = f'{row["first_loss"]:.2f} → {row["last_loss"]:.3f}'
+        lines.append((row['model'], row['dtype'], losses, f'{row["accuracy"]:.1%}', row['skipped']))
+    return table(['model', 'dtype', 'loss', 'accuracy', 'skipped steps'], lines, texts=2)
+
+
 def how_many_images() -> str:
     """Box / mask mAP by kind of scenes, number of images and start."""
     found = {(row['scenes'], row['images'], row['start']): row for row in record('how_many_images')['rows']}
@@ -446,6 +475,8 @@ TABLES: dict[str, Callable[[], str]] = {
     'stock_mmdet_left_out': stock_mmdet_left_out,
     'large_images': large_images,
     'how_many_images': how_many_images,
+    'precision': precision,
+    'amp_training': amp_training,
     'export': export,
     'export_backbones': export_backbones,
 }

@@ -105,6 +105,38 @@ def resample_rows(rows: Tensor, grid: tuple[int, int], size: tuple[int, int]) ->
     return maps[0].flatten(1).T.to(rows.dtype)
 
 
+def resample_rows_inside(rows: Tensor, grid: tuple[int, int], size: tuple[int, int], extents: Tensor) -> Tensor:
+    """:func:`resample_rows` to the area that each image of a padded batch covers, at the top left of a larger map.
+
+    Args:
+        rows: (h·w, C) for the grid (h, w).
+        grid: The table's grid.
+        size: The size (h', w') of the padded map.
+        extents: (B, 2), rows and columns that each image covers.
+
+    Returns:
+        (B, h'·w', C), without meaning outside the images.
+    """
+    maps = upcast(rows).T.unflatten(1, grid).expand(len(extents), -1, -1, -1)  # (h·w, C) -> (B, C, h, w)
+    # Where the centres of tokens lie in the table, whose edges are at -1 and 1.
+    y, x = (
+        (torch.arange(length, device=rows.device) + 0.5) * 2 / extent[:, None] - 1  # (B, length)
+        for length, extent in zip(size, extents.unbind(1), strict=True)
+    )
+    y, x = y[:, :, None].expand(-1, -1, size[1]), x[:, None].expand(-1, size[0], -1)  # 2 x (B, h', w')
+    places = torch.stack((x, y), dim=-1).to(maps.dtype)
+    maps = F.grid_sample(maps, places, mode='bicubic', padding_mode='border', align_corners=False)
+    return map_to_tokens(maps).to(rows.dtype)
+
+
+def mean_token(x: Tensor, valid: Tensor | None = None) -> Tensor:
+    """(B, N, C) -> (B, C), over the tokens that are ``valid`` (B, N)."""
+    if valid is None:
+        return x.mean(dim=1)
+    weight = valid.to(x.dtype)[..., None]
+    return (x * weight).sum(dim=1) / weight.sum(dim=1)
+
+
 def adapt_rows(rows: Tensor, grid: tuple[int, int], num_prefix: int, keep_sum: bool = False) -> Tensor | None:
     """Fit a table from a checkpoint to a grid: drop the rows of class tokens that are not wanted, resample the others.
 

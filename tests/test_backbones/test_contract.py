@@ -1,5 +1,6 @@
 """What every backbone keeps, run over the registry: a new backbone joins by adding its small variant to ``SMALL``."""
 
+import copy
 import inspect
 import math
 import re
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -81,6 +83,7 @@ WRONG = {
     'img_size': [0, -1, (0, 3), (1, 2, 3), 224.5, 'x'],
     'in_channels': [0, -1, 1.5, '3', None],
     'init_cfg': [3, 'x', [3]],
+    'mask_padding': ['x'],
     'layer_scale': ['x'],
     'gamma': ['x'],
     'mixer': [3, None, {}, 'unknown', dict(type='performer', unknown=1)],
@@ -324,6 +327,41 @@ def test_group_norm_and_sync_norm(name):
     loss_of(grouped(torch.randn(1, 3, 64, 64))).backward()
     synced = build(name, norm_cfg=dict(type='SyncBN')).eval()
     assert len(synced(torch.randn(1, 3, 64, 64))) == 4
+
+
+@every_backbone
+def test_conversion_to_sync_norm_and_back(name):
+    """PyTorch's and MMEngine's: the same weights under the same names, the same outputs, and fusing works on."""
+    model = build(name).train()
+    x = torch.randn(2, 3, 64, 64)
+    model(x)  # running statistics
+    model.eval()
+    weights = model.state_dict()
+    with torch.no_grad():
+        expected = model(x)
+        for convert in (torch.nn.SyncBatchNorm.convert_sync_batchnorm, revert_sync_batchnorm):
+            model = convert(model)
+            assert model.state_dict().keys() == weights.keys()
+            assert all(torch.equal(a, b) for a, b in zip(model(x), expected, strict=True))
+            for a, b in zip(copy.deepcopy(model).fuse()(x), expected, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+            with torch.enable_grad():
+                loss_of(copy.deepcopy(model).train()(x)).backward()
+    assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules())
+
+
+@every_backbone
+def test_deterministic_algorithms_suffice(name):
+    results = []
+    try:
+        torch.use_deterministic_algorithms(True)  # an operation without one raises an error
+        for _ in range(2):
+            model = build(name).train()
+            loss_of(model(torch.randn(2, 3, 64, 97))).backward()
+            results.append(gradients(model))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(gradient, results[1][key]) for key, gradient in results[0].items())
 
 
 @every_backbone

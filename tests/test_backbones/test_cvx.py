@@ -65,7 +65,7 @@ def test_attention_has_convolutional_projections():
     torch.testing.assert_close(mixer(x, size=(3, 4)), mixer.proj(out))
 
 
-@pytest.mark.parametrize('options', [{}, dict(size=(3, 5)), dict(size=(3, 4), valid=torch.ones(1, 12))])
+@pytest.mark.parametrize('options', [{}, dict(size=(3, 5))])
 def test_attention_needs_the_map(options):
     with pytest.raises(InputError, match=r'CvT attention needs the size \(h, w\) of its 12 tokens'):
         CvTAttention(6, 2)(torch.randn(1, 12, 6), **options)
@@ -82,3 +82,27 @@ def test_cvt_13_has_strides_4_8_16():
 def test_kernels_are_one_for_each_stage():
     with pytest.raises(InputError, match='one number per stage'):
         paper(arch=dict(CvX.arch_zoo['paper'], kernels=(3, 3)))
+
+
+@pytest.mark.parametrize('masked', [False, True])
+def test_gradients_of_the_attention(masked):
+    """Against differences in float64, in training."""
+    torch.manual_seed(0)
+    mixer = CvTAttention(4, 2).double()
+    torch.nn.init.normal_(mixer.proj.weight)
+    valid = torch.rand(2, 12) < 0.7 if masked else None
+    names = [name for name, _ in mixer.named_parameters()]
+
+    def run(x, *weights):
+        weights = dict(zip(names, weights, strict=True))
+        return torch.func.functional_call(mixer, weights, (x, valid, (3, 4)))
+
+    x = torch.randn(2, 12, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(run, (x, *mixer.parameters()), atol=1e-6, fast_mode=True)
+
+
+def test_valid_tokens_do_not_feel_the_others():
+    mixer = CvTAttention(6, 2).eval()
+    x, valid = torch.randn(2, 12, 6), torch.rand(2, 12) < 0.7
+    changed = x.masked_fill(~valid[..., None], 1e4)
+    torch.testing.assert_close(mixer(changed, valid, (3, 4))[valid], mixer(x, valid.float(), (3, 4))[valid])

@@ -96,3 +96,20 @@ def test_levit_256_narrows_its_map_by_convolutions():
     assert [tuple(out.shape[1:]) for out in outs] == [(256, 9, 5), (384, 5, 3), (512, 3, 2)]
     pyramid = LeViX(arch='levit_256', mixer='fourier')
     assert len(pyramid.blocks) == 8 and len(pyramid.entries) == 2, 'the third stage is not read and not built'
+
+
+@pytest.mark.parametrize('masked', [False, True])
+def test_gradients_of_the_attention(masked):
+    """Against differences in float64, in training."""
+    torch.manual_seed(0)
+    mixer = LeViTAttention(4, 2).double()
+    torch.nn.init.normal_(mixer.proj.norm.weight)
+    valid = torch.rand(2, 12) < 0.7 if masked else None
+    names = [name for name, _ in mixer.named_parameters()]
+
+    def run(x, *weights):
+        weights = dict(zip(names, weights, strict=True))
+        return torch.func.functional_call(mixer, weights, (x, valid, (3, 4)))
+
+    x = torch.randn(2, 12, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(run, (x, *mixer.parameters()), atol=1e-6, fast_mode=True)

@@ -8,7 +8,7 @@ from xvit_det.layers import Embedding, LearnedPosition, PatchEmbed
 
 def test_class_token_first_then_positions():
     torch.manual_seed(0)
-    embedding = Embedding(PatchEmbed(3, 6, 4), LearnedPosition(6, (2, 3), num_prefix=1), cls_dims=6)
+    embedding = Embedding(PatchEmbed(3, 6, 4), 4, LearnedPosition(6, (2, 3), num_prefix=1), cls_dims=6)
     image = torch.randn(2, 3, 8, 12)
     x, size = embedding(image)
     table = embedding.pos_embed.table[0]
@@ -19,7 +19,7 @@ def test_class_token_first_then_positions():
 
 
 def test_neither_class_token_nor_positions():
-    embedding = Embedding(PatchEmbed(3, 6, 4))
+    embedding = Embedding(PatchEmbed(3, 6, 4), 4)
     image = torch.randn(2, 3, 8, 12)
     x, size = embedding(image)
     assert size == (2, 3)
@@ -29,5 +29,5 @@ def test_neither_class_token_nor_positions():
 
 def test_class_token_starts_with_its_deviation():
     torch.manual_seed(0)
-    token = Embedding(PatchEmbed(3, 6, 4), cls_dims=4000, cls_std=0.02).cls_token
+    token = Embedding(PatchEmbed(3, 6, 4), 4, cls_dims=4000, cls_std=0.02).cls_token
     assert abs(token.std().item() - 0.02) < 0.001

@@ -138,7 +138,7 @@ def _record(branch: Branch, statistics: BranchStatistics, hooks: ExitStack) -> N
 
     def enter(block: nn.Module, args: tuple) -> None:
         # Class attention gets ``valid``, too, but its branches are added to the class token, which always is.
-        seen['valid'] = args[2] if isinstance(block, XViTBlock) and len(args) > 2 else None
+        seen['valid'] = args[2] if isinstance(block, XViTBlock | MixerBlock) and len(args) > 2 else None
 
     def read(part: nn.Module, args: tuple) -> None:
         seen['stream'] = args[0].detach()

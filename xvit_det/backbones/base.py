@@ -139,6 +139,7 @@ class Backbone(BaseModule, ABC):
         frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks. Frozen parts get no
             gradient and stay in evaluation mode.
         norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        mask_padding: Keep the padding of a batch out of all that an image's outputs depend on.
         with_cp: Recompute the blocks' activations in the backward pass, which trades time for memory.
         norm_cfg: See :func:`xvit_det.layers.build_norm`; ``None``: BatchNorm.
         init_cfg: OpenMMLab's; ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')`` loads weights through
@@ -171,6 +172,7 @@ class Backbone(BaseModule, ABC):
         drop_path_rate: float,
         frozen_stages: int,
         norm_eval: bool,
+        mask_padding: bool,
         with_cp: bool,
         norm_cfg: dict | None,
         init_cfg: dict | list[dict] | None,
@@ -181,7 +183,7 @@ class Backbone(BaseModule, ABC):
         super().__init__(init_cfg)
         if not (isinstance(in_channels, int) and in_channels > 0):
             raise InputError(f'in_channels={in_channels!r} is not a whole number of at least 1')
-        for name, flag in dict(norm_eval=norm_eval, with_cp=with_cp).items():
+        for name, flag in dict(norm_eval=norm_eval, mask_padding=mask_padding, with_cp=with_cp).items():
             if flag not in (True, False):
                 raise InputError(f'{name}={flag!r} is not True or False')
         check_rate(drop_path_rate)  # before it is scaled for each block
@@ -210,6 +212,7 @@ class Backbone(BaseModule, ABC):
             raise InputError(f'frozen_stages={frozen_stages} is not in [-1, {self.num_blocks}]')
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
+        self.mask_padding = mask_padding
         self.with_cp = with_cp
 
     @property

@@ -25,8 +25,10 @@ class SequencePooling(nn.Module):
         super().__init__()
         self.score = nn.Linear(embed_dims, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.score(x).softmax(dim=1)  # (B, N, 1)
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Pool the tokens that are ``valid`` (B, N)."""
+        score = self.score(x)  # (B, N, 1)
+        weight = (score if valid is None else score.masked_fill(~valid[..., None], float('-inf'))).softmax(dim=1)
         return (weight.transpose(1, 2) @ x)[:, 0]  # (B, 1, N) @ (B, N, C) -> (B, C)
 
 
@@ -48,6 +50,7 @@ class CCX(StagedBackbone):
         drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.
         frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks.
         norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        mask_padding: Mask the padding of a batch, where the mixer can, see :class:`StagedBackbone`.
         with_cp: Recompute activations in the backward pass to save memory.
         norm_cfg: Norm of the convolutions that have one: ``BN``, ``SyncBN`` or ``GN``.
         init_cfg: OpenMMLab's initialisation; ``dict(type='Pretrained', checkpoint=...)`` loads weights.
@@ -97,6 +100,7 @@ class CCX(StagedBackbone):
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         norm_eval: bool = False,
+        mask_padding: bool = False,
         with_cp: bool = False,
         norm_cfg: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
@@ -113,6 +117,7 @@ class CCX(StagedBackbone):
             drop_path_rate=drop_path_rate,
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
+            mask_padding=mask_padding,
             with_cp=with_cp,
             norm_cfg=norm_cfg,
             init_cfg=init_cfg,
@@ -132,11 +137,12 @@ class CCX(StagedBackbone):
             raise InputError(f'patch_size={self.patch_size} is not one of the strides {possible} of this tokenizer')
         return Embedding(
             ConvTokenizer(self.in_channels, widths, self.arch['tokenizer_kernel'], strides, pool),
+            self.patch_size,
             LearnedPosition(embed_dims, self._grid(stage), std=0.2, truncated=True),
         )
 
-    def _pool(self, x: Tensor) -> Tensor:
-        return self.pooling(x)
+    def _pool(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        return self.pooling(x, valid)
 
     def _reset_parameters(self) -> None:
         """As CCT: linear layers from a truncated normal of 0.02, the tokenizer's convolutions from He's."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from xvit_det.backbones.staged import StagedBackbone
 from xvit_det.errors import InputError
 from xvit_det.functional import map_to_tokens, merge_heads, split_heads, split_parts, tokens_to_map
-from xvit_det.layers import ChannelNorm, build_norm
+from xvit_det.layers import ChannelNorm, ImageExtents, build_norm
 from xvit_det.layers.norm import fold_norm
 from xvit_det.mixers import MIXERS, TokenMixer
 from xvit_det.mixers.base import resolve_head_dims
@@ -68,13 +68,15 @@ class CvTAttention(TokenMixer):
         self.proj = nn.Linear(inner, embed_dims)
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
-        if valid is not None or size is None or size[0] * size[1] != x.shape[1]:
-            raise InputError(
-                f'CvT attention needs the size (h, w) of its {x.shape[1]} tokens, not {size}, and no padding mask'
-            )
+        if size is None or size[0] * size[1] != x.shape[1]:
+            raise InputError(f'CvT attention needs the size (h, w) of its {x.shape[1]} tokens, not {size}')
+        mask = None
+        if valid is not None:
+            x = x.masked_fill(~valid[..., None].bool(), 0)  # for the convolutions, like the area around the map
+            mask = valid[:, None, None].bool()  # (B, N) -> (B, 1, 1, N)
         q = split_heads(self.q(x, size), self.num_heads)
         k, v = split_parts(self.kv(x, size), self.num_heads, 2)
-        return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+        return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
 
 
 class ConvEmbed(nn.Module):
@@ -92,7 +94,9 @@ class ConvEmbed(nn.Module):
         self.conv = nn.Conv2d(in_dims, embed_dims, kernel, stride=stride, padding=kernel // 2)
         self.norm = ChannelNorm(embed_dims)
 
-    def forward(self, x: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, tuple[int, int]]:
+    def forward(
+        self, x: Tensor, size: tuple[int, int] | None, extents: ImageExtents | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
         """Image (B, 3, H, W) without a size, or tokens (B, h·w, C') with theirs -> tokens (B, N, C) and their size."""
         image = x.contiguous(memory_format=torch.channels_last) if size is None else tokens_to_map(x, size)
         features = self.conv(image)
@@ -117,6 +121,7 @@ class CvX(StagedBackbone):
         drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.
         frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks.
         norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        mask_padding: Mask the padding of a batch, where the mixer can, see :class:`StagedBackbone`.
         with_cp: Recompute activations in the backward pass to save memory.
         norm_cfg: Norm of the convolutions that have one: ``BN``, ``SyncBN`` or ``GN``.
         init_cfg: OpenMMLab's initialisation; ``dict(type='Pretrained', checkpoint=...)`` loads weights.
@@ -165,6 +170,7 @@ class CvX(StagedBackbone):
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         norm_eval: bool = False,
+        mask_padding: bool = False,
         with_cp: bool = False,
         norm_cfg: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
@@ -181,6 +187,7 @@ class CvX(StagedBackbone):
             drop_path_rate=drop_path_rate,
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
+            mask_padding=mask_padding,
             with_cp=with_cp,
             norm_cfg=norm_cfg,
             init_cfg=init_cfg,

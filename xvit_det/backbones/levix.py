@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
 from xvit_det.functional import map_to_tokens, merge_heads, split_heads, tokens_to_map
-from xvit_det.layers import build_norm
+from xvit_det.layers import ImageExtents, build_norm
 from xvit_det.layers.norm import fold_norm
 from xvit_det.mixers import MIXERS, TokenMixer
 from xvit_det.mixers.base import resolve_head_dims
@@ -90,7 +90,9 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(in_dims, out_dims, 3, stride=2, padding=1, bias=False)
         self.norm = build_norm(norm_cfg, out_dims)
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+    def forward(
+        self, x: Tensor, size: tuple[int, int], extents: ImageExtents | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
         """(B, h·w, C), (h, w) -> (B, ⌈h/2⌉·⌈w/2⌉, C') and its size."""
         features = self.norm(self.conv(tokens_to_map(x, size)))
         return map_to_tokens(features), tuple(features.shape[-2:])
@@ -120,6 +122,7 @@ class LeViX(StagedBackbone):
         drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.
         frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks.
         norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        mask_padding: Mask the padding of a batch, where the mixer can, see :class:`StagedBackbone`.
         with_cp: Recompute activations in the backward pass to save memory.
         norm_cfg: Norm of the convolutions that have one: ``BN``, ``SyncBN`` or ``GN``.
         init_cfg: OpenMMLab's initialisation; ``dict(type='Pretrained', checkpoint=...)`` loads weights.
@@ -166,6 +169,7 @@ class LeViX(StagedBackbone):
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         norm_eval: bool = False,
+        mask_padding: bool = False,
         with_cp: bool = False,
         norm_cfg: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
@@ -183,6 +187,7 @@ class LeViX(StagedBackbone):
             drop_path_rate=drop_path_rate,
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
+            mask_padding=mask_padding,
             with_cp=with_cp,
             norm_cfg=norm_cfg,
             init_cfg=init_cfg,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from xvit_det.backbones.staged import StagedBackbone
 from xvit_det.functional import map_to_tokens, tokens_to_map
+from xvit_det.layers import ImageExtents
 
 
 class TokenPooling(nn.Module):
@@ -30,7 +31,9 @@ class TokenPooling(nn.Module):
         self.pointwise = nn.Conv2d(out_dims, out_dims, 1)
         self.cls_proj = nn.Linear(in_dims, out_dims) if num_prefix else None
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+    def forward(
+        self, x: Tensor, size: tuple[int, int], extents: ImageExtents | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
         """(B, P + h·w, C), (h, w) -> (B, P + ⌈h/2⌉·⌈w/2⌉, C') and its size."""
         features = self.pointwise(self.depthwise(tokens_to_map(x[:, self.num_prefix :], size)))
         pooled = map_to_tokens(features)
@@ -58,6 +61,7 @@ class PiX(StagedBackbone):
         drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.
         frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks.
         norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        mask_padding: Mask the padding of a batch, where the mixer can, see :class:`StagedBackbone`.
         with_cp: Recompute activations in the backward pass to save memory.
         norm_cfg: Norm of the convolutions that have one: ``BN``, ``SyncBN`` or ``GN``.
         norm_eps: Epsilon of the LayerNorms: 1e-5 as in the paper's models; DeiT and PiT use 1e-6.
@@ -104,6 +108,7 @@ class PiX(StagedBackbone):
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         norm_eval: bool = False,
+        mask_padding: bool = False,
         with_cp: bool = False,
         norm_cfg: dict | None = None,
         norm_eps: float = 1e-5,
@@ -123,6 +128,7 @@ class PiX(StagedBackbone):
             drop_path_rate=drop_path_rate,
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
+            mask_padding=mask_padding,
             with_cp=with_cp,
             norm_cfg=norm_cfg,
             norm_eps=norm_eps,

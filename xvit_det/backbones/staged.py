@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from xvit_det.backbones.base import Backbone, resolve_arch
 from xvit_det.errors import InputError
-from xvit_det.functional import tokens_to_map
-from xvit_det.layers import Embedding, FeaturePyramid, LearnedPosition, MixerBlock, build_stem, checkpoint
+from xvit_det.functional import mean_token, tokens_to_map
+from xvit_det.layers import Embedding, FeaturePyramid, ImageExtents, LearnedPosition, MixerBlock, build_stem, checkpoint
+from xvit_det.layers.padding import find_extents
 from xvit_det.mixers import MIXERS, RotaryPosition, TokenMixer, build_mixer
 
 POSITIONS = ('learned', 'rotary', 'axial', 'none')
@@ -43,6 +44,9 @@ class StagedBackbone(Backbone):
             from its usual block. ``None``: 4, 8, 16, 32.
         drop_path_rate: Probability of skipping a residual branch in training, growing linearly from 0 at the first
             block to this value at the last.
+        mask_padding: Mask the padding of a batch, so that an image's maps do not depend on the batch it is in, as in
+            :class:`xvit_det.XViT`. Possible with mixers that do not depend on the size of the whole map: softmax,
+            Performer without local heads, XNorm, XCA and identity.
         frozen_stages, norm_eval, with_cp: See :class:`Backbone`.
         norm_cfg: Norm of convolutions, wherever there is one: in the stem, between stages, in the attention of LeViT
             and CvT, and in the pyramid: ``BN``, ``SyncBN`` or ``GN``.
@@ -76,6 +80,7 @@ class StagedBackbone(Backbone):
         drop_path_rate: float,
         frozen_stages: int,
         norm_eval: bool,
+        mask_padding: bool,
         with_cp: bool,
         norm_cfg: dict | None,
         norm_eps: float = 1e-5,
@@ -94,6 +99,7 @@ class StagedBackbone(Backbone):
             drop_path_rate=drop_path_rate,
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
+            mask_padding=mask_padding,
             with_cp=with_cp,
             norm_cfg=norm_cfg,
             init_cfg=init_cfg,
@@ -125,6 +131,8 @@ class StagedBackbone(Backbone):
             )
             for index, stage in enumerate(self.stage_of)
         )
+        if mask_padding:
+            self._check_masking()
         tapped = [self.stage_of[i] for i in self.out_indices]
         strides = tuple(self._stride(stage) for stage in tapped)
         self.out_channels = tuple(settings['embed_dims'][stage] for stage in tapped)
@@ -136,51 +144,63 @@ class StagedBackbone(Backbone):
             self.norms = nn.ModuleList(self._final_norm(channels) for channels in self.out_channels)
         self._freeze()
 
-    def forward(self, x: Tensor, mask: None = None) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, mask: None = None, *, image_sizes: Tensor | None = None) -> tuple[Tensor, ...]:
         """Compute the features of a batch of images.
 
         Args:
             x: Images (B, in_channels, H, W), at least one patch high and wide.
             mask: ``None``. MMPretrain's masked image modelling passes the mask here, which is refused.
+            image_sizes: (B, 2) integers, the height and width in pixels that each image of a padded batch covers. Used
+                with ``mask_padding`` only; ``None``: found by the padding's zeros.
 
         Returns:
             A tuple, also of a single output: maps (B, C, h, w), or vectors (B, C), see ``out_type``.
 
         Raises:
-            InputError: ``x`` is not a batch of ``in_channels``-channel images, or they are smaller than a patch or than
-                the mixer can work on, or a mask is given.
+            InputError: ``x`` is not a batch of ``in_channels``-channel images, they are smaller than a patch or than
+                the mixer can work on, ``image_sizes`` does not fit, or a mask is given.
         """
         self._refuse(mask)
         self._check_input(x)
         stage, taps = -1, []
         size: Any = None  # (h, w) of the token map; None while x is still the image
+        extents, valid = None, None
+        if self.mask_padding:
+            x, extents = find_extents(x, image_sizes)
         for index, block in enumerate(self.blocks):
             if self.stage_of[index] != stage:
                 stage = self.stage_of[index]
-                x, size = self.entries[stage](x, size)
+                if valid is not None:
+                    x = x * valid[..., None]  # zero, like the area around the map
+                x, size = self.entries[stage](x, size, extents)
+                valid = None if extents is None else extents.valid(size, self._stride(stage), self.num_prefix)
                 self._check_grid(block.get_submodule('mixer'), size, stage)
-            x = checkpoint(block, x, size) if self._recompute else block(x, size)
+            x = checkpoint(block, x, size, valid) if self._recompute else block(x, size, valid)
             if index in self.out_indices:
-                taps.append((x, size))
-        return self._output(taps)
+                taps.append((x, size, valid))
+        return self._output(taps, extents)
 
-    def _output(self, taps: list[tuple[Tensor, tuple[int, int]]]) -> tuple[Tensor, ...]:
+    def _output(
+        self, taps: list[tuple[Tensor, tuple[int, int], Tensor | None]], extents: ImageExtents | None
+    ) -> tuple[Tensor, ...]:
         if self.out_type == 'cls_token':
-            (x, _), (norm,) = *taps, self.norms
-            return (self._pool(norm(x)),)
+            (x, _, valid), (norm,) = *taps, self.norms
+            return (self._pool(norm(x), valid),)
         if self.out_type == 'avg_featmap':
-            return tuple(norm(x).mean(dim=1) for norm, (x, _) in zip(self.norms, taps, strict=True))
-        maps = [tokens_to_map(x, size) for x, size in taps]  # (B, N, C) -> (B, C, h, w)
-        return self.pyramid(maps) if self.out_type == 'pyramid' else tuple(maps)
+            return tuple(mean_token(norm(x), valid) for norm, (x, _, valid) in zip(self.norms, taps, strict=True))
+        maps = [tokens_to_map(x, size) for x, size, _ in taps]  # (B, N, C) -> (B, C, h, w)
+        return self.pyramid(maps, extents) if self.out_type == 'pyramid' else tuple(maps)
 
     def _entry(self, stage: int) -> nn.Module:
-        """What makes a stage's tokens: ``(x, size) -> (x, size)``; stage 0 takes the image, and ``None`` for a size.
+        """What makes a stage's tokens: ``(x, size, extents) -> (x, size)``; stage 0 takes the image, and ``None`` for a
+        size. ``extents``: the area that each image of a padded batch covers, or ``None``; x is zero in the rest.
 
         The default is an embedding, for stage 0; families with more stages override it.
         """
         embed_dims, init_std = self.arch['embed_dims'][0], self.arch.get('init_std', 1.0)
         return Embedding(
             build_stem(self.stem, self.in_channels, embed_dims, self.patch_size, self.norm_cfg),
+            self.patch_size,
             LearnedPosition(embed_dims, self._grid(0), num_prefix=self.num_prefix, std=init_std)
             if self.position == 'learned'
             else None,
@@ -214,9 +234,9 @@ class StagedBackbone(Backbone):
         """The norm of the last tokens before they are pooled."""
         return self._norm(channels)
 
-    def _pool(self, x: Tensor) -> Tensor:
-        """Normalised tokens (B, N, C) -> the vector (B, C) of ``out_type='cls_token'``."""
-        return x[:, 0] if self.num_prefix else x.mean(dim=1)
+    def _pool(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Normalised tokens (B, N, C), of which some are ``valid`` -> the vector (B, C) of ``out_type='cls_token'``."""
+        return x[:, 0] if self.num_prefix else mean_token(x, valid)
 
     def _stride(self, stage: int) -> int:
         """Stride of a stage's tokens in pixels: each stage doubles it."""
@@ -251,6 +271,16 @@ class StagedBackbone(Backbone):
                 f'an image of {x.shape[-2]} x {x.shape[-1]} pixels is smaller than a patch of {self.patch_size} x '
                 f'{self.patch_size}'
             )
+
+    def _check_masking(self) -> None:
+        able = ', '.join(name for name, cls in self.mixers.items() if not cls.feels_padding)
+        for block in self.blocks:
+            mixer = block.get_submodule('mixer')
+            reason = f'{type(mixer).__name__}: {mixer.feels_padding}' if mixer.feels_padding else ''
+            if self.position == 'rotary':
+                reason = "position='rotary', which counts tokens along the rows of the whole map; take 'axial'"
+            if reason:
+                raise InputError(f'mask_padding=True is not possible with {reason}; mixers that can be masked: {able}')
 
     def _check_grid(self, mixer: nn.Module, size: tuple[int, int], stage: int) -> None:
         if not mixer.any_grid and size != self._grid(stage):

@@ -48,6 +48,7 @@ class ViX(StagedBackbone):
         drop_path_rate: Probability of skipping a branch in training at the last block; it grows linearly from 0.
         frozen_stages: -1: nothing is frozen; 0: the stem; k: the stem and the first k blocks.
         norm_eval: Keep BatchNorm layers in evaluation mode while training.
+        mask_padding: Mask the padding of a batch, where the mixer can, see :class:`StagedBackbone`.
         with_cp: Recompute activations in the backward pass to save memory.
         norm_cfg: Norm of the convolutions that have one: ``BN``, ``SyncBN`` or ``GN``.
         norm_eps: Epsilon of the LayerNorms: 1e-5 as in the paper's models; DeiT and PiT use 1e-6.
@@ -84,6 +85,7 @@ class ViX(StagedBackbone):
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         norm_eval: bool = False,
+        mask_padding: bool = False,
         with_cp: bool = False,
         norm_cfg: dict | None = None,
         norm_eps: float = 1e-5,
@@ -103,6 +105,7 @@ class ViX(StagedBackbone):
             drop_path_rate=drop_path_rate,
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
+            mask_padding=mask_padding,
             with_cp=with_cp,
             norm_cfg=norm_cfg,
             norm_eps=norm_eps,

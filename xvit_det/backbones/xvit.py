@@ -16,7 +16,7 @@ from xvit_det.backbones import xvit_archs
 from xvit_det.backbones.base import Backbone, resolve_arch
 from xvit_det.backbones.xvit_fused import FusedXViTBlock
 from xvit_det.errors import InputError
-from xvit_det.functional import map_to_tokens, tokens_to_map
+from xvit_det.functional import map_to_tokens, mean_token, tokens_to_map
 from xvit_det.layers import (
     Affine,
     ClassAttentionBlock,
@@ -30,7 +30,7 @@ from xvit_det.layers import (
     XCiTClassBlock,
     checkpoint,
 )
-from xvit_det.layers.padding import zero_padding_
+from xvit_det.layers.padding import find_extents
 from xvit_det.mixers import MIXERS, TokenMixer, build_mixer
 from xvit_det.mixers.base import check_heads
 
@@ -109,7 +109,8 @@ class XViT(Backbone):
         mask_padding: Mask the padding of a batch, so that an image's maps do not depend on the batch it is in. Image
             sizes are given to ``forward`` or found by the padding's exact zeros, see
             :meth:`xvit_det.layers.ImageExtents.from_zeros`. Exact with BatchNorm in evaluation mode; GroupNorm's
-            statistics still include the padding.
+            statistics still include the padding. Nyström attention's landmarks still depend on the size of the batch,
+            and Fourier mixing has no mask.
         frozen_stages, norm_eval, with_cp, init_cfg: See :class:`Backbone`.
         norm_cfg: Norm of stem, local patch interaction and pyramid: ``BN``, ``SyncBN`` or ``GN``.
 
@@ -156,6 +157,7 @@ class XViT(Backbone):
             drop_path_rate=drop_path_rate,
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
+            mask_padding=mask_padding,
             with_cp=with_cp,
             norm_cfg=norm_cfg,
             init_cfg=init_cfg,
@@ -171,7 +173,6 @@ class XViT(Backbone):
                 raise InputError(f'{name}={value!r} is not a number')
         self.embed_dims = embed_dims
         self.patch_size = patch_size
-        self.mask_padding = mask_padding
         attention: dict[str, Any] = dict(
             embed_dims=embed_dims,
             attn_dims=settings['attn_dims'],
@@ -243,15 +244,11 @@ class XViT(Backbone):
         """Tokens (B, N, d) after the blocks ``indices``, size of their map, and what is known about padding."""
         self._check_input(x)
         extents = None
-        if self.mask_padding and image_sizes is not None:
-            extents = ImageExtents.from_sizes(image_sizes, x)
-            x = zero_padding_(x.clone(), extents, stride=1)
-        elif self.mask_padding:
-            extents = ImageExtents.from_zeros(x)
+        if self.mask_padding:
+            x, extents = find_extents(x, image_sizes)
         features = self.stem(x, extents)
         size = features.shape[-2:]
-        inside = None if extents is None else extents.mask(size, self.patch_size)
-        valid = None if inside is None else inside.flatten(1)  # (B, 1, h, w) -> (B, N)
+        valid = None if extents is None else extents.valid(size, self.patch_size)
         x = map_to_tokens(features)
         if self.pos_embed is not None:
             x = x + self.pos_embed(size, None if extents is None else extents.at_stride(self.patch_size))
@@ -269,7 +266,7 @@ class XViT(Backbone):
             cls_token, _ = self._class_attention(taps[-1], valid)
             return (self.norm(cls_token)[:, 0],)
         if self.out_type == 'avg_featmap':
-            return tuple(_mean_token(self.norm(x), valid) for x in taps)
+            return tuple(mean_token(self.norm(x), valid) for x in taps)
         maps = [tokens_to_map(x, size) for x in taps]  # (B, N, d) -> (B, d, h, w)
         return tuple(maps) if self.out_type == 'featmap' else self.pyramid(maps, extents)
 
@@ -314,11 +311,3 @@ def pyramid_indices(depth: int) -> tuple[int, ...]:
         raise InputError(f'out_type pyramid needs at least four blocks, not depth={depth}')
     ends = (depth // 3, depth // 2, -(-2 * depth // 3), depth)
     return tuple(end - 1 for end in ends)
-
-
-def _mean_token(x: Tensor, valid: Tensor | None) -> Tensor:
-    """(B, N, C) -> (B, C), over the valid tokens."""
-    if valid is None:
-        return x.mean(dim=1)
-    weight = valid.to(x.dtype)[..., None]
-    return (x * weight).sum(dim=1) / weight.sum(dim=1)

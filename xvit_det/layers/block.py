@@ -33,9 +33,12 @@ class MixerBlock(nn.Module):
         self.mlp = FeedForward(mixer.embed_dims, hidden_dims)
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Tokens (B, N, C), whose last h·w form a map of ``size`` (h, w) -> (B, N, C)."""
-        x = x + self.drop_path(self.mixer(self.norm1(x), size=size))
+    def forward(self, x: Tensor, size: tuple[int, int], valid: Tensor | None = None) -> Tensor:
+        """Tokens (B, N, C), whose last h·w form a map of ``size`` (h, w) -> (B, N, C).
+
+        ``valid``: (B, N) bool, false at padding.
+        """
+        x = x + self.drop_path(self.mixer(self.norm1(x), valid, size))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -47,7 +50,7 @@ class PostNormBlock(MixerBlock):
     Args: as :class:`MixerBlock`.
     """
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+    def forward(self, x: Tensor, size: tuple[int, int], valid: Tensor | None = None) -> Tensor:
         """As :class:`MixerBlock`."""
-        x = self.norm2(x + self.drop_path(self.mixer(self.norm1(x), size=size)))
+        x = self.norm2(x + self.drop_path(self.mixer(self.norm1(x), valid, size)))
         return x + self.drop_path(self.mlp(x))

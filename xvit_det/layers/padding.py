@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from xvit_det.errors import InputError
@@ -68,6 +69,24 @@ class ImageExtents:
         inside_rows = torch.arange(h, device=rows.device) < rows[:, None]  # (B, h)
         inside_columns = torch.arange(w, device=rows.device) < columns[:, None]  # (B, w)
         return inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
+
+    def valid(self, map_size: Sequence[int], stride: int, num_prefix: int = 0) -> Tensor | None:
+        """(B, N) bool, :meth:`mask` as tokens, after ``num_prefix`` that are always valid."""
+        mask = self.mask(map_size, stride)
+        return None if mask is None else F.pad(mask.flatten(1), (num_prefix, 0), value=True)  # (B, 1, h, w) -> (B, N)
+
+
+def find_extents(x: Tensor, sizes: Tensor | None) -> tuple[Tensor, ImageExtents]:
+    """What the images of a batch (B, C, H, W) cover, as given or by its zeros, and the batch with zeros elsewhere.
+
+    Args:
+        x: The batch, which is left as it is.
+        sizes: See :meth:`ImageExtents.from_sizes`; ``None``: see :meth:`ImageExtents.from_zeros`.
+    """
+    if sizes is None:
+        return x, ImageExtents.from_zeros(x)
+    extents = ImageExtents.from_sizes(sizes, x)
+    return zero_padding_(x.clone(), extents, stride=1), extents
 
 
 def zero_padding_(x: Tensor, extents: ImageExtents | None, stride: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xvit_det.functional import adapt_rows, resample_rows
+from xvit_det.functional import adapt_rows, resample_rows, resample_rows_inside
 
 
 class FourierPosition(nn.Module):
@@ -88,11 +88,18 @@ class LearnedPosition(nn.Module):
         draw = nn.init.trunc_normal_ if truncated else nn.init.normal_
         draw(self.table, std=std)
 
-    def forward(self, size: tuple[int, int]) -> Tensor:
-        """The vectors of a grid (h, w): (1, num_prefix + h·w, C)."""
-        if tuple(size) == self.grid:
+    def forward(self, size: tuple[int, int], extents: Tensor | None = None) -> Tensor:
+        """The vectors of a grid (h, w): (1, num_prefix + h·w, C).
+
+        With ``extents`` (B, 2), the rows and columns that each image of a padded batch covers, the table is resampled
+        to these, (B, num_prefix + h·w, C).
+        """
+        if tuple(size) == self.grid and extents is None:
             return self.table
         prefix, rows = self.table[0].split([self.num_prefix, self.grid[0] * self.grid[1]])
+        if extents is not None:
+            rows = resample_rows_inside(rows, self.grid, size, extents)  # (B, h·w, C)
+            return torch.cat((prefix.expand(len(rows), -1, -1), rows), dim=1)
         return torch.cat((prefix, resample_rows(rows, self.grid, size)))[None]
 
     def adapt_weight(self, name: str, weight: Tensor) -> Tensor | None:

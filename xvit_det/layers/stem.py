@@ -1,4 +1,9 @@
-"""Stems: from an image to the first feature map."""
+"""Stems: from an image to the first feature map.
+
+Each takes the images (B, in_channels, H, W), and optionally the area that each one covers in a padded batch. The rest
+must be zero, and is zeroed again before each layer that sees more than one position, so that it looks like the area
+around the batch. A stem of one such layer has nothing to zero.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -83,7 +88,7 @@ class PatchEmbed(nn.Module):
         self.stride = stride
         self.proj = nn.Linear(stride * stride * in_channels, embed_dims)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, extents: ImageExtents | None = None) -> Tensor:
         p = self.stride
         x = F.pad(x, (0, pad_amount(x.shape[3], p), 0, pad_amount(x.shape[2], p)))
         x = x.unflatten(3, (-1, p)).unflatten(2, (-1, p))  # (B, c, H, W) -> (B, c, h, p, w, p)
@@ -102,7 +107,7 @@ class OverlapPatchEmbed(nn.Module):
         self.stride = stride
         self.proj = nn.Conv2d(in_channels, embed_dims, 2 * stride, stride=stride)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, extents: ImageExtents | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, C, ⌈H/p⌉, ⌈W/p⌉)."""
         p = self.stride
         before, after = p // 2, p - p // 2  # half a patch around the image, and what the last patches lack
@@ -122,7 +127,7 @@ class PatchNormEmbed(nn.Module):
         self.act = InplaceGELU()
         self.norm = nn.LayerNorm(embed_dims)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, extents: ImageExtents | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, C, ⌈H/p⌉, ⌈W/p⌉)."""
         x = self.patches(x).permute(0, 2, 3, 1)  # (B, C, h, w) -> (B, h, w, C), a view
         return self.norm(self.act(x)).permute(0, 3, 1, 2)
@@ -154,9 +159,15 @@ class PlainConvStem(nn.Sequential):
             *(nn.Conv2d(widths[i], widths[i + 1], 3, stride=2 if stride > 2**i else 1, padding=1) for i in range(3))
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, extents: ImageExtents | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, C, ⌈H/s⌉, ⌈W/s⌉)."""
-        return super().forward(x.contiguous(memory_format=torch.channels_last))
+        x = x.contiguous(memory_format=torch.channels_last)
+        stride = 1
+        for level, conv in enumerate(self):
+            assert isinstance(conv, nn.Conv2d)
+            x = conv(x if level == 0 else zero_padding_(x, extents, stride))
+            stride *= conv.stride[0]
+        return x
 
 
 class ConvTokenizer(nn.Module):
@@ -181,11 +192,18 @@ class ConvTokenizer(nn.Module):
         )
         self.pool_stride = pool_stride
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, extents: ImageExtents | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, C, h, w), every stride rounding up."""
         x = x.contiguous(memory_format=torch.channels_last)
-        for conv in self.convs:
-            x = max_pool(conv(x).relu_(), 3, self.pool_stride, padding=1)
+        stride = 1
+        for level, conv in enumerate(self.convs):
+            assert isinstance(conv, nn.Conv2d)
+            x = conv(x if level == 0 else zero_padding_(x, extents, stride))
+            stride *= conv.stride[0]
+            # Zeroed before the ReLU, whose backward pass needs its output. Beside other values, which are not negative,
+            # a zero has no effect on a maximum.
+            x = max_pool(zero_padding_(x, extents, stride).relu_(), 3, self.pool_stride, padding=1)
+            stride *= self.pool_stride
         return x
 
 

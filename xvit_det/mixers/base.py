@@ -17,9 +17,12 @@ class TokenMixer(nn.Module, ABC):
 
     Attributes:
         any_grid: Whether it takes any number of tokens, not only that of the grid it was built for.
+        feels_padding: What of it depends on the size of a padded map although the padding is masked; empty: nothing, so
+            that the tokens of an image become what they become without padding.
     """
 
     any_grid: ClassVar[bool] = True
+    feels_padding: str = ''
 
     def __init__(self, embed_dims: int) -> None:
         super().__init__()

@@ -23,9 +23,11 @@ class FourierMixer(TokenMixer):
         embed_dims: Width C of the tokens.
     """
 
+    feels_padding = 'every output is a sum over all tokens'
+
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         if valid is not None:
-            raise InputError('fourier cannot mask padded tokens: every output is a sum over all tokens')
+            raise InputError(f'fourier cannot mask padded tokens: {self.feels_padding}')
         grid = size if is_exporting() and not torch.jit.is_tracing() else None
         if grid and grid[0] * grid[1] == x.shape[1]:
             return transform_by_axes(upcast(x), *grid).to(x.dtype)

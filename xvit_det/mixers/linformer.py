@@ -34,6 +34,8 @@ class LinformerAttention(TokenMixer):
         InputError: The width is not divisible by the number of heads, or ``projected`` is not positive.
     """
 
+    feels_padding = 'its projection is resampled to the size of the whole map'
+
     def __init__(
         self,
         embed_dims: int,

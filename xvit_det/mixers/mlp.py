@@ -23,6 +23,7 @@ class MLPMixer(TokenMixer):
     """
 
     any_grid = False
+    feels_padding = 'every output has a weight for each token'
 
     def __init__(self, embed_dims: int, *, grid: tuple[int, int], num_prefix: int = 0, expansion: float = 1.0) -> None:
         super().__init__(embed_dims)
@@ -36,7 +37,7 @@ class MLPMixer(TokenMixer):
 
     def forward(self, x: Tensor, valid: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         if valid is not None:
-            raise InputError('mlp cannot mask padded tokens: every output has a weight for each token')
+            raise InputError(f'mlp cannot mask padded tokens: {self.feels_padding}')
         if x.shape[1] != self.num_tokens:
             raise InputError(f'mlp is bound to {self.num_tokens} tokens, but got {x.shape[1]}')
         return self.mlp(x)  # tokens are the convolutions' channels

@@ -40,6 +40,8 @@ class NystromAttention(TokenMixer):
         InputError: The width is not divisible by the number of heads, or a number is out of range.
     """
 
+    feels_padding = 'its landmarks are means of consecutive tokens of the whole map'
+
     def __init__(
         self,
         embed_dims: int,

@@ -99,6 +99,7 @@ class PerformerAttention(TokenMixer):
         self.num_heads = num_heads
         self.kernel = kernel
         self.local_heads = local_heads
+        self.feels_padding = 'its windows are consecutive tokens of the whole map' if local_heads else ''
         self.window = window
         self.redraw_interval = redraw_interval
         self.rotary = rotary

@@ -51,8 +51,8 @@ def check_disk(folder: Path, needed_gb: float = DISK_GB) -> None:
     free_gb = shutil.disk_usage(folder).free / 1e9
     if free_gb < needed_gb:
         raise SetupError(
-            f'{folder} has {free_gb:.1f} GB free, but setting up the environment takes about {needed_gb} GB: make room or '
-            'clone onto another disk.'
+            f'{folder} has {free_gb:.1f} GB free, but setting up the environment takes about {needed_gb} GB: '
+            'make room or clone onto another disk.'
         )
 
 

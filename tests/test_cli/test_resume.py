@@ -150,7 +150,10 @@ def test_sigterm_saves_and_says_so(slow_config, tmp_path):
     saved = tmp_path / 'work' / 'interrupted.pth'
     iteration = load(saved)['meta']['iter']
     assert process.returncode == 143 and 0 < iteration < 8
-    assert errors.splitlines()[-1] == f'Stopped by SIGTERM after iteration {iteration}; saved as {saved}. Go on with --resume.'
+    assert (
+        errors.splitlines()[-1]
+        == f'Stopped by SIGTERM after iteration {iteration}; saved as {saved}. Go on with --resume.'
+    )
     assert find_checkpoint(tmp_path / 'work')[0] == saved
 
 

@@ -1,7 +1,8 @@
 """Whatever a user writes, a command ends with a result or with one sentence: wrong options, configs and checkpoints,
 drawn at random.
 
-``XVIT_DET_EXAMPLES=1000`` draws that many cases for each test instead of a few.
+``XVIT_DET_EXAMPLES=500`` draws that many cases for each test instead of a few, and pytest's option
+``--hypothesis-show-statistics`` tells how they ended.
 """
 
 import os
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from xvit_det.cli.test import main as evaluate
@@ -128,6 +129,7 @@ def ends_well(tmp_path, monkeypatch, capfd) -> Callable[..., int]:
         assert status in (0, 1, 2), argv
         assert len(errors) == (status > 0), (argv, output.err[-2000:])
         assert 'Traceback' not in output.out + output.err and 'weights_only' not in output.err, argv
+        event(f'exit status {status}')
         return status
 
     return run

@@ -381,6 +381,33 @@ def export() -> str:
     return table(titles, lines, texts=2)
 
 
+def hours() -> str:
+    """What a long training run holds, in parts of its time."""
+    runs: dict[str, list[dict]] = {}
+    for row in record('hours')['rows']:
+        if 'minute' in row:
+            runs.setdefault(row['mmap_threshold'] or "glibc's own", []).append(row)
+    lines = []
+    for threshold, rows in runs.items():
+        middle = len(rows) // 2
+        for part in (rows[5:10], rows[middle : middle + 5], rows[-5:]):
+            means = (sum(row[key] for row in part) / len(part) for key in ('mib', 'files', 'threads'))
+            minutes = f'{part[0]["minute"]} to {part[-1]["minute"]}'
+            lines.append((threshold, minutes, *(f'{mean:.0f}' for mean in means)))
+    return table(['`MALLOC_MMAP_THRESHOLD_`', 'minutes', 'MiB', 'open files', 'threads'], lines, texts=2)
+
+
+def versions() -> str:
+    """Environments in which the tests of the models and a short demo ran."""
+    lines = []
+    for row in record('versions')['rows']:
+        packages = row['packages']
+        stack = 'OneDL' if 'onedl-mmengine' in packages else 'official'
+        tests = f'{row["passed"]} passed, {row["failed"]} failed, {row["skipped"]} skipped'
+        lines.append((row['python'], packages['torch'], packages['torchvision'], stack, tests, row['demo']))
+    return table(['Python', 'torch', 'torchvision', 'stack', 'tests', 'demo'], lines, texts=6)
+
+
 def export_backbones() -> str:
     """The mixers and the largest difference of exported backbones."""
     found: dict[str, list[dict]] = {}
@@ -479,6 +506,8 @@ TABLES: dict[str, Callable[[], str]] = {
     'amp_training': amp_training,
     'export': export,
     'export_backbones': export_backbones,
+    'hours': hours,
+    'versions': versions,
 }
 
 

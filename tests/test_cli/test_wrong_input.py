@@ -136,6 +136,11 @@ def test_unknown_option(refused, write_config, coco_folder, option, hint):
     assert hint in message
 
 
+def test_two_options_for_one_place(refused, write_config, coco_folder):
+    options = ('--cfg-options', 'optim_wrapper.optimizer=-1', 'optim_wrapper.optimizer.lr=1')
+    assert 'optimizer=-1 leaves no place for' in refused(train, write_config(coco_folder), *options)
+
+
 def test_unregistered_class(refused, write_config, coco_folder):
     message = refused(train, write_config(coco_folder), '--cfg-options', 'model.backbone.type=XVit')
     assert 'XVit' in message
@@ -172,7 +177,12 @@ def test_checkpoints_that_cannot_be_used(refused, write_config, coco_folder, tmp
         ('train_dataloader = None', 'has no train_dataloader: train_dataloader, train_cfg, optim_wrapper go together'),
         ('val_dataloader = None', 'has no val_dataloader'),
         ("model = 'MaskRCNN'", "model='MaskRCNN' is not a dict"),
+        ('model = None', 'describes no model'),
         ("default_scope = 'mmdett'", "default_scope='mmdett' is no installed package"),
+        ("default_scope = ''", "default_scope='' is no installed package"),
+        ('val_evaluator = True', 'val_evaluator=True is neither a dict nor a list of dicts'),
+        ("model['backbone'].update(type=[1, 2])", 'model.backbone.type=[1, 2] is not the name of a class'),
+        ("optim_wrapper['optimizer'].update(type='')", "optim_wrapper.optimizer.type='' is not the name of a class"),
         ("log_level = 'LOUD'", "log_level='LOUD' is not one of"),
         ("resume = 'auto'", "resume='auto' is not True or False"),
         ("optim_wrapper['optimizer'].update(type='AdamX')", 'did you mean Adam or'),

@@ -71,10 +71,10 @@ def _node(error: Exception) -> Mapping[str, Any] | None:
 def _place(cfg: Config, node: Mapping[str, Any]) -> str:
     """Where a part stands in the config, such as ``'train_dataloader.dataset: '``; nothing if it was changed since."""
     sections = {key: value for key, value in cfg.items() if key in top_level_keys()}
-    return next((f'{path}: ' for path, part in _parts(sections) if dict(part) == dict(node)), '')
+    return next((f'{path}: ' for path, part in parts(sections) if dict(part) == dict(node)), '')
 
 
-def _parts(node: Any, where: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:
+def parts(node: Any, where: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:
     """All dicts in a config with their paths."""
     if isinstance(node, Mapping):
         if where:
@@ -83,7 +83,7 @@ def _parts(node: Any, where: str = '') -> Iterator[tuple[str, Mapping[str, Any]]
     else:
         children = enumerate(node) if isinstance(node, list | tuple) else ()
     for key, child in children:
-        yield from _parts(child, f'{where}.{key}' if where else key)
+        yield from parts(child, f'{where}.{key}' if where else key)
 
 
 def _building(error: Exception, node: Mapping[str, Any], cfg: Config) -> str:

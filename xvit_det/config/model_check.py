@@ -29,7 +29,7 @@ def check_model(cfg: Config) -> None:
 
 def _check_layer_decay(cfg: Config) -> None:
     constructor = (cfg.get('optim_wrapper') or {}).get('constructor', '')
-    name = constructor.split('.')[-1] if isinstance(constructor, str) else constructor.__name__
+    name = constructor.split('.')[-1] if isinstance(constructor, str) else getattr(constructor, '__name__', '')
     refused = name in OTHER_LAYER_DECAY
     if name == CLASSIFIER_LAYER_DECAY:
         refused = cfg.get('default_scope') != 'mmpretrain'

@@ -55,10 +55,12 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
     """Set ``options`` ({dotted key: value}) in ``cfg``.
 
     Raises:
-        InputError: An unknown key, by the rule in the help of ``--cfg-options``.
+        InputError: An unknown key, by the rule in the help of ``--cfg-options``, or two options for one place.
     """
     for path in options:
         keys = path.split('.')
+        if whole := next(('.'.join(keys[:i]) for i in range(1, len(keys)) if '.'.join(keys[:i]) in options), None):
+            raise InputError(f'--cfg-options: {whole}={options[whole]!r} leaves no place for {path}; give one of them')
         _check_path(cfg, keys, options)
         _check_read_later(keys[0])
         if isinstance(options[path], list) and isinstance(value_at(cfg, keys), tuple):

@@ -1,16 +1,17 @@
 """Check how long a config runs, with which batches and optimizer, before anything is built."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from logging import getLevelName
-from numbers import Real
+from numbers import Number, Real
 
 from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS
 
 from xvit_det.config.data_paths import SPLITS
-from xvit_det.config.options import value_at
+from xvit_det.config.mistakes import parts
+from xvit_det.config.options import top_level_keys, value_at
 from xvit_det.errors import InputError, suggest
 
 # What must be a whole number, and the smallest one.
@@ -39,7 +40,8 @@ SECTIONS = (
 
 
 def check_sections(cfg: Config) -> None:
-    """Check the form of what every command looks into: sections and metrics are dicts, the scope is installed.
+    """Check the form of what every command looks into: sections and metrics are dicts, types name classes, the scope is
+    installed.
 
     Raises:
         InputError: One is not.
@@ -47,6 +49,10 @@ def check_sections(cfg: Config) -> None:
     for name in SECTIONS:
         if not isinstance(value := value_at(cfg, name.split('.')), Mapping | None):
             raise InputError(f'config {cfg.filename}: {name}={value!r} is not a dict')
+    for name, part in parts({key: value for key, value in cfg.items() if key in top_level_keys()}):
+        kind = part.get('type')
+        if not all(kind.split('.')) if isinstance(kind, str) else isinstance(kind, Number | Sequence | Mapping):
+            raise InputError(f'config {cfg.filename}: {name}.type={kind!r} is not the name of a class')
     for split in SPLITS:
         evaluator = cfg.get(f'{split}_evaluator')
         metrics = evaluator['metrics'] if isinstance(evaluator, Mapping) and 'metrics' in evaluator else evaluator

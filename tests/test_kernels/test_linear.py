@@ -6,14 +6,14 @@ import torch.nn.functional as F
 
 import xvit_det
 from xvit_det.errors import InputError
-from xvit_det.kernels import onednn
+from xvit_det.kernels import linear_trial, onednn
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
 needs_onednn = pytest.mark.skipif(not onednn.DTYPES, reason='this PyTorch is built without oneDNN')
 
 
 @needs_onednn
-@pytest.mark.parametrize('kernel', [onednn._kernel, onednn._torch_kernel, onednn._opaque_kernel])
+@pytest.mark.parametrize('kernel', [onednn.onednn_kernel, onednn.torch_kernel, onednn._opaque_kernel])
 @pytest.mark.parametrize('dtype', onednn.DTYPES, ids=str)
 def test_kernels_agree_with_float64(kernel, dtype):
     torch.manual_seed(0)
@@ -35,34 +35,34 @@ def test_kernels_agree_with_float64(kernel, dtype):
     ('auto', 1.5, True), ('auto', 1.01, False), ('auto', 0.8, False), ('onednn', 0.8, True), ('torch', 1.5, False),
 ])  # fmt: skip
 def test_choice(monkeypatch, choice, ratio, chosen):
-    monkeypatch.setenv(onednn.VARIABLE, choice)
-    monkeypatch.setattr(onednn, 'speedup', lambda dtype, threads: ratio)
+    monkeypatch.setenv(linear_trial.VARIABLE, choice)
+    monkeypatch.setattr(linear_trial, 'speedup', lambda dtype, threads: ratio)
     x, weight = torch.ones(1, 2, 3), torch.ones(4, 3)
-    assert onednn.is_chosen(torch.float32) == chosen
-    assert onednn._kernel_for(x, weight) is (onednn._kernel if chosen else onednn._torch_kernel)
-    assert onednn._kernel_for(x.double(), weight.double()) is onednn._torch_kernel
+    assert linear_trial.is_chosen(torch.float32) == chosen
+    assert onednn._kernel_for(x, weight) is (onednn.onednn_kernel if chosen else onednn.torch_kernel)
+    assert onednn._kernel_for(x.double(), weight.double()) is onednn.torch_kernel
 
 
 @needs_onednn
 def test_trial(monkeypatch):
     """It measures, once for each dtype and number of threads, and leaves the random state alone."""
-    onednn.speedup.cache_clear()
+    linear_trial.speedup.cache_clear()
     state = torch.get_rng_state()
-    fast = onednn.speedup(torch.float32, 1)
-    assert fast > 0 and onednn.speedup(torch.float32, 1) == fast and onednn.speedup.cache_info().misses == 1
+    fast = linear_trial.speedup(torch.float32, 1)
+    assert fast > 0 and linear_trial.speedup(torch.float32, 1) == fast and linear_trial.speedup.cache_info().misses == 1
     assert torch.equal(torch.get_rng_state(), state)
-    onednn.speedup.cache_clear()
+    linear_trial.speedup.cache_clear()
 
     def slower(*given):
-        return [onednn._torch_kernel(*given) for _ in range(20)][-1]
+        return [onednn.torch_kernel(*given) for _ in range(20)][-1]
 
-    monkeypatch.setattr(onednn, '_kernel', slower)
-    assert onednn.speedup(torch.float32, 1) < fast
-    onednn.speedup.cache_clear()
+    monkeypatch.setattr(linear_trial, 'onednn_kernel', slower)
+    assert linear_trial.speedup(torch.float32, 1) < fast
+    linear_trial.speedup.cache_clear()
 
 
 def test_wrong_choice(monkeypatch):
-    monkeypatch.setenv(onednn.VARIABLE, 'mkl')
+    monkeypatch.setenv(linear_trial.VARIABLE, 'mkl')
     backbone = xvit_det.XViT(arch='tiny').eval().fuse()
     with (
         pytest.raises(InputError, match="XVIT_DET_LINEAR is 'mkl', but must be one of auto, onednn, torch"),
@@ -78,6 +78,6 @@ def test_a_fused_backbone_gives_the_same_with_either_kernel(monkeypatch):
         plain = backbone(image)
         backbone.fuse()
         for choice in ('onednn', 'torch'):
-            monkeypatch.setenv(onednn.VARIABLE, choice)
+            monkeypatch.setenv(linear_trial.VARIABLE, choice)
             for a, b in zip(backbone(image), plain, strict=True):
                 assert (a - b).abs().max() <= 1e-5 * b.abs().max()

@@ -19,7 +19,7 @@ import torch
 
 import xvit_det
 from xvit_det import kernels
-from xvit_det.kernels import onednn
+from xvit_det.kernels.onednn import DTYPES
 
 FAMILY = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg')
 LIBRARIES = ('torch', 'torchvision', 'numpy', 'cv2', 'pycocotools')
@@ -134,12 +134,14 @@ def device_report() -> dict[str, str]:
 
 def onednn_verdict() -> Verdict:
     """Whether fused models compute their linear layers with oneDNN here, and the trial that decides."""
-    if not onednn.DTYPES:
+    if not DTYPES:
         return Verdict(False, 'this PyTorch has no oneDNN: fused models take its own linear layers')
+    from xvit_det.kernels import linear_trial  # imports the compiler
+
     threads = torch.get_num_threads()
-    trials = [f'{onednn.speedup(dtype, threads):.2f} in {str(dtype)[6:]}' for dtype in onednn.DTYPES]
-    note = f'times as fast as PyTorch: {", ".join(trials)}, {threads} threads; {onednn.VARIABLE}={onednn.choice()}'
-    return Verdict(any(map(onednn.is_chosen, onednn.DTYPES)), f'in fused models on the CPU; {note}')
+    trials = [f'{linear_trial.speedup(dtype, threads):.2f} in {str(dtype)[6:]}' for dtype in DTYPES]
+    note = f'times as fast as PyTorch: {", ".join(trials)}; {linear_trial.VARIABLE}={linear_trial.choice()}'
+    return Verdict(any(map(linear_trial.is_chosen, DTYPES)), f'in fused models on the CPU; {note}')
 
 
 def package_version() -> str:

@@ -2,32 +2,22 @@
 
 On a CPU that kernel is oneDNN's linear layer, the one that TorchInductor uses: activation, bias and residual are
 applied while the product is in the cache. In float32 PyTorch's own linear layer calls MKL instead. Which of the two is
-faster depends on the CPU, so a trial on the machine decides, see :func:`speedup`. ``XVIT_DET_LINEAR=onednn`` or
-``torch`` decides without it.
+faster depends on the CPU, so a trial on the machine decides, see :mod:`xvit_det.kernels.linear_trial`.
 """
 
-import functools
-import os
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xvit_det.errors import InputError
 from xvit_det.functional import gelu_
 from xvit_det.kernels import is_exporting
 
-VARIABLE = 'XVIT_DET_LINEAR'
-CHOICES = ('auto', 'onednn', 'torch')
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 DTYPES = [torch.float32] if _HAS_ONEDNN else []  # those in which oneDNN can compute here
 if _HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
     DTYPES.append(torch.bfloat16)
-# The trial: an MLP of X-ViT-S on the tokens of an image of 512 x 512. Noise must not decide in oneDNN's favour.
-TOKENS, CHANNELS, PAIRS, MARGIN = 1024, 384, 7, 1.02
 
 
 class OneDNNLinear(nn.Linear):
@@ -61,7 +51,7 @@ def linear_add(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Ten
     return (residual + bias).baddbmm_(x, weight.mT)
 
 
-def _torch_kernel(x: Tensor, weight: Tensor, bias: Tensor | None, act: str, residual: Tensor | None) -> Tensor:
+def torch_kernel(x: Tensor, weight: Tensor, bias: Tensor | None, act: str, residual: Tensor | None) -> Tensor:
     """PyTorch's own operations: x (..., C), weight (D, C), residual (B, N, D) -> (..., D) or (B, N, D)."""
     if residual is not None:
         assert bias is not None
@@ -71,15 +61,15 @@ def _torch_kernel(x: Tensor, weight: Tensor, bias: Tensor | None, act: str, resi
     return gelu_(x) if act == 'gelu' else x
 
 
-def _kernel(x: Tensor, weight: Tensor, bias: Tensor | None, act: str, residual: Tensor | None) -> Tensor:
-    """oneDNN's: shapes as :func:`_torch_kernel`."""
+def onednn_kernel(x: Tensor, weight: Tensor, bias: Tensor | None, act: str, residual: Tensor | None) -> Tensor:
+    """oneDNN's: shapes as :func:`torch_kernel`."""
     if residual is not None:
         return torch.ops.mkldnn._linear_pointwise.binary(x, residual, weight, bias, 'add')
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, act, [], 'none')
 
 
 # TorchInductor has its own lowering of oneDNN's kernel, which fails on weights that are not constants of the graph.
-_opaque_kernel = torch.library.custom_op('xvit_det::onednn_linear', _kernel, mutates_args=())
+_opaque_kernel = torch.library.custom_op('xvit_det::onednn_linear', onednn_kernel, mutates_args=())
 
 
 @_opaque_kernel.register_fake
@@ -99,51 +89,10 @@ def _kernel_for(x: Tensor, weight: Tensor) -> Callable[..., Tensor]:
         and not torch.is_autocast_enabled('cpu')
         and not is_exporting()
     )
-    if not (applies and is_chosen(x.dtype)):
-        return _torch_kernel
-    return _opaque_kernel if torch.compiler.is_compiling() else _kernel
+    if not applies:
+        return torch_kernel
+    from xvit_det.kernels.linear_trial import is_chosen  # imports the compiler, which takes half a second
 
-
-@torch.compiler.assume_constant_result  # the compiler would trace through the clock
-def is_chosen(dtype: torch.dtype) -> bool:
-    """Whether fused models compute their linear layers with oneDNN, in one of ``DTYPES``."""
-    if choice() == 'auto':
-        return speedup(dtype, torch.get_num_threads()) > MARGIN
-    return choice() == 'onednn'
-
-
-def choice() -> str:
-    """What the environment asks for, one of ``CHOICES``.
-
-    Raises:
-        InputError: It asks for something else.
-    """
-    name = os.environ.get(VARIABLE, 'auto')
-    if name not in CHOICES:
-        raise InputError(f'{VARIABLE} is {name!r}, but must be one of {", ".join(CHOICES)}')
-    return name
-
-
-@functools.cache
-@torch.no_grad()
-def speedup(dtype: torch.dtype, threads: int) -> float:
-    """How many times as fast an MLP is with oneDNN as with PyTorch's operations: the median of some pairs of calls.
-
-    Takes some tenths of a second, once in a process.
-
-    Args:
-        dtype: One of ``DTYPES``.
-        threads: How many PyTorch computes with now; another number is another trial.
-    """
-    random = torch.Generator().manual_seed(0)  # leaves the global random state alone
-    x = torch.randn(1, TOKENS, CHANNELS, generator=random).to(dtype)
-    weight1 = torch.randn(4 * CHANNELS, CHANNELS, generator=random).to(dtype) / CHANNELS**0.5
-    weight2, bias1, bias2 = weight1.T.contiguous(), weight1[:, 0].contiguous(), weight1[0]
-
-    def seconds(kernel: Callable[..., Tensor]) -> float:
-        start = time.perf_counter()
-        kernel(kernel(x, weight1, bias1, 'gelu', None), weight2, bias2, 'none', x)
-        return time.perf_counter() - start
-
-    pairs = [(seconds(_torch_kernel), seconds(_kernel)) for _ in range(PAIRS + 1)]  # the first is the warm-up
-    return statistics.median(torchs / onednns for torchs, onednns in pairs[1:])
+    if not is_chosen(x.dtype):
+        return torch_kernel
+    return _opaque_kernel if torch.compiler.is_compiling() else onednn_kernel

@@ -4,6 +4,7 @@ MMPretrain's functions for inference take our configs and models.
 """
 
 import re
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 
 from xvit_det.compat.quiet import import_quietly
 from xvit_det.config.model_check import check_model
@@ -195,8 +196,9 @@ PHOTOGRAPH = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.ui
 @pytest.mark.parametrize(
     ('name', 'label_of'), [('xvit_t_in1k', 'tench'), ('vip_cifar10', 'airplane'), ('vin_tinyimagenet', None)]
 )
-def test_inference_by_path_and_by_model(name, label_of):
+def test_inference_by_path_and_by_model(monkeypatch, name, label_of):
     """Images of any size, also where training takes those of a dataset as they are."""
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())  # without the Runners of earlier tests
     from mmpretrain import FeatureExtractor, ImageClassificationInferencer, get_model
 
     path = str(find_config(name))

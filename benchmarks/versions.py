@@ -1,4 +1,5 @@
-"""Run the tests of the models and a short training in the environment at hand, and note what is installed in it.
+"""Run the tests of the models, without those that compile, and a short training in the environment at hand, and note
+what is installed in it.
 
 Run it with the Python of each environment in turn; each adds a row to the record:
 
@@ -16,7 +17,7 @@ from xml.etree import ElementTree
 from xvit_det.benchmark.record import Record, make_header
 
 REPO = Path(__file__).resolve().parents[1]
-TESTS = ['backbones', 'mixers', 'layers', 'kernels', 'engine', 'weights', 'compat']
+TESTS = ['backbones', 'mixers', 'layers', 'weights', 'compat']
 PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmdetection', 'mmpretrain')
 
 
@@ -29,7 +30,9 @@ def installed() -> dict[str, str]:
 def run_tests(report: Path, tests: list[str]) -> dict[str, int]:
     """How many tests passed, failed and were skipped."""
     paths = [str(REPO / 'tests' / f'test_{name}') for name in tests]
-    subprocess.run([sys.executable, '-m', 'pytest', '-q', f'--junitxml={report}', *paths], cwd=REPO)
+    subprocess.run(
+        [sys.executable, '-m', 'pytest', '-q', '-k', 'not compile', f'--junitxml={report}', *paths], cwd=REPO
+    )
     suite = next(ElementTree.parse(report).iter('testsuite'))
     number, skipped = int(suite.get('tests', 0)), int(suite.get('skipped', 0))
     failed = int(suite.get('failures', 0)) + int(suite.get('errors', 0))

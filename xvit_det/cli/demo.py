@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 from pathlib import Path
 
-from xvit_det.cli.common import Arguments, check_positive, command, make_parser
+from xvit_det.cli.common import Arguments, check_positive, check_writable, command, make_parser
 from xvit_det.errors import InputError
 from xvit_det.stages import stage
 
@@ -49,12 +49,12 @@ def main(argv: Arguments = None) -> None:
             'run `make setup`, or install xvit_det with the extra onedl or openmmlab'
         )
     args.work_dir = args.work_dir or Path(folder)
+    check_writable(args.work_dir, '--work-dir')
     # After the arguments: help does not wait for torch.
     import torch
 
     from xvit_det.cli.demo_training import demo, log_file
 
-    args.work_dir.mkdir(parents=True, exist_ok=True)
     log_file(args).write_text('')
     if args.processes is None:
         args.processes = 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)

@@ -27,6 +27,7 @@ from mmengine.registry import HOOKS
 from xvit_det.benchmark.record import Record, make_header
 from xvit_det.cli.train import main as train
 from xvit_det.config.load import read_config
+from xvit_det.hub import find_config
 
 CONFIG = 'mask_rcnn_xvit_shapes'
 PAGE_MIB = os.sysconf('SC_PAGE_SIZE') / 2**20
@@ -52,18 +53,19 @@ def start(folder: Path, images: int, leak: bool) -> BaseProcess:
         for split, number in (('train', images), ('val', max(4, images // 8)))
     ]
     options = [*scenes, 'train_cfg.max_epochs=100000', 'default_hooks.checkpoint.max_keep_ckpts=2', 'randomness.seed=0']
-    if leak:
-        options.append("custom_hooks=[dict(type='Leak')]")
-    process = multiprocessing.get_context('fork').Process(target=_live, args=(folder, options))
+    config = folder.with_name('shapes.py')
+    hooks = [dict(type='Leak')] if leak else []
+    config.write_text(f'_base_ = {str(find_config(CONFIG))!r}\ncustom_hooks = {hooks}\n')
+    process = multiprocessing.get_context('fork').Process(target=_live, args=(config, folder, options))
     process.start()
     return process
 
 
-def _live(folder: Path, options: list[str]) -> None:
+def _live(config: Path, folder: Path, options: list[str]) -> None:
     log = os.open(folder.with_suffix('.log'), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1), os.dup2(log, 2)
     os.chdir(folder.parent)  # where the scenes are drawn
-    train([CONFIG, '--work-dir', str(folder), '--cfg-options', *options])
+    train([str(config), '--work-dir', str(folder), '--cfg-options', *options])
 
 
 def family(pid: int) -> list[int]:

@@ -34,6 +34,29 @@ def fresh_compiler() -> None:
 
 
 @pytest.fixture(scope='session')
+def check_gradients() -> Callable[..., None]:
+    """``check_gradients(mixer, x, valid, size)``: of tokens and weights, against differences in float64."""
+
+    def check(
+        mixer: torch.nn.Module, x: torch.Tensor, valid: torch.Tensor | None = None, size: tuple | None = None
+    ) -> None:
+        names = [name for name, _ in mixer.named_parameters()]
+        if hasattr(mixer, 'eps'):
+            mixer.eps = (
+                1e-12  # the softmax kernel's stabiliser is taken for a constant, which is exact without an epsilon
+            )
+
+        def run(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+            return torch.func.functional_call(mixer, dict(zip(names, weights, strict=True)), (x, valid, size))
+
+        assert torch.autograd.gradcheck(run, (x.requires_grad_(), *mixer.parameters()), atol=1e-6, fast_mode=True)
+        mixer(x, valid, size).square().sum().backward()
+        assert all(p.grad.any() for p in mixer.parameters())
+
+    return check
+
+
+@pytest.fixture(scope='session')
 def real_data() -> Callable[[str], Path]:
     """``real_data(name)``: a folder in ``$XVIT_DET_TEST_DATA``, or in ``../shared/data`` beside the clone."""
 

@@ -99,17 +99,10 @@ def test_levit_256_narrows_its_map_by_convolutions():
 
 
 @pytest.mark.parametrize('masked', [False, True])
-def test_gradients_of_the_attention(masked):
+def test_gradients_of_the_attention(check_gradients, masked):
     """Against differences in float64, in training."""
     torch.manual_seed(0)
     mixer = LeViTAttention(4, 2).double()
     torch.nn.init.normal_(mixer.proj.norm.weight)
     valid = torch.rand(2, 12) < 0.7 if masked else None
-    names = [name for name, _ in mixer.named_parameters()]
-
-    def run(x, *weights):
-        weights = dict(zip(names, weights, strict=True))
-        return torch.func.functional_call(mixer, weights, (x, valid, (3, 4)))
-
-    x = torch.randn(2, 12, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(run, (x, *mixer.parameters()), atol=1e-6, fast_mode=True)
+    check_gradients(mixer, torch.randn(2, 12, 4, dtype=torch.float64), valid, (3, 4))

@@ -110,20 +110,6 @@ def test_autocast_is_finite_and_close(variant, dtype):
     assert (out - exact).norm() < (0.005 if dtype == torch.float16 else 0.04) * exact.norm()
 
 
-def check_gradients(mixer, x, valid=None, size=None):
-    """Of tokens and weights, against differences in float64."""
-    names = [name for name, _ in mixer.named_parameters()]
-    if hasattr(mixer, 'eps'):
-        mixer.eps = 1e-12  # the softmax kernel's stabiliser is taken for a constant, which is exact without an epsilon
-
-    def run(x, *weights):
-        return torch.func.functional_call(mixer, dict(zip(names, weights, strict=True)), (x, valid, size))
-
-    assert torch.autograd.gradcheck(run, (x.requires_grad_(), *mixer.parameters()), atol=1e-6, fast_mode=True)
-    mixer(x, valid, size).square().sum().backward()
-    assert all(p.grad.any() for p in mixer.parameters())
-
-
 @pytest.mark.parametrize(
     ('variant', 'masked'),
     [
@@ -133,14 +119,14 @@ def check_gradients(mixer, x, valid=None, size=None):
         if not (masked and variant in CANNOT_LEAVE_OUT)
     ],
 )
-def test_gradients(variant, masked):
+def test_gradients(check_gradients, variant, masked):
     mixer = build(variant, torch.float64, embed_dims=4, num_heads=2, head_dims=2)
     valid = torch.rand(2, TOKENS, generator=torch.Generator().manual_seed(2)) < 0.7
     check_gradients(mixer, 0.5 * tokens(2, torch.float64)[:, :, :4], valid if masked else None)
 
 
 @pytest.mark.parametrize('variant', ROTARY)
-def test_gradients_with_rotary_positions_on_another_grid(variant):
+def test_gradients_with_rotary_positions_on_another_grid(check_gradients, variant):
     rotary = RotaryPosition(4, axial=True).double()
     mixer = build(variant, torch.float64, embed_dims=4, num_heads=2, head_dims=4, rotary=rotary)
     check_gradients(mixer, 0.5 * tokens(1, torch.float64)[:, :13, :4], size=(4, 3))

@@ -59,7 +59,8 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
     """
     for path in options:
         keys = path.split('.')
-        if whole := next(('.'.join(keys[:i]) for i in range(1, len(keys)) if '.'.join(keys[:i]) in options), None):
+        parents = ('.'.join(keys[:i]) for i in range(1, len(keys)))
+        if whole := next((parent for parent in parents if parent in options), None):
             raise InputError(f'--cfg-options: {whole}={options[whole]!r} leaves no place for {path}; give one of them')
         _check_path(cfg, keys, options)
         _check_read_later(keys[0])

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from logging import getLevelName
 from numbers import Number, Real
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS
@@ -50,9 +51,8 @@ def check_sections(cfg: Config) -> None:
         if not isinstance(value := value_at(cfg, name.split('.')), Mapping | None):
             raise InputError(f'config {cfg.filename}: {name}={value!r} is not a dict')
     for name, part in parts({key: value for key, value in cfg.items() if key in top_level_keys()}):
-        kind = part.get('type')
-        if not all(kind.split('.')) if isinstance(kind, str) else isinstance(kind, Number | Sequence | Mapping):
-            raise InputError(f'config {cfg.filename}: {name}.type={kind!r} is not the name of a class')
+        if not _may_name_a_class(part.get('type')):
+            raise InputError(f'config {cfg.filename}: {name}.type={part["type"]!r} is not the name of a class')
     for split in SPLITS:
         evaluator = cfg.get(f'{split}_evaluator')
         metrics = evaluator['metrics'] if isinstance(evaluator, Mapping) and 'metrics' in evaluator else evaluator
@@ -71,6 +71,13 @@ def check_sections(cfg: Config) -> None:
         raise InputError(f'config {cfg.filename}: log_level={level!r} is not one of DEBUG, INFO, WARNING, ERROR')
     if not isinstance(cfg.get('resume', False), bool):
         raise InputError(f'config {cfg.filename}: resume={cfg.resume!r} is not True or False')
+
+
+def _may_name_a_class(kind: Any) -> bool:
+    """Whether ``type=`` can stand for a class: a name with dots between its parts, the class itself, or nothing."""
+    if isinstance(kind, str):
+        return all(kind.split('.'))
+    return not isinstance(kind, Number | Sequence | Mapping)
 
 
 def check_run(cfg: Config, train: bool) -> None:

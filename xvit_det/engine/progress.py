@@ -40,6 +40,6 @@ class EarlyProgress(Hook):
             left = runner.max_iters - runner.iter - 1
         else:
             left = len(getattr(runner, f'{mode}_dataloader')) - done
-        total = timedelta(seconds=round(left * seconds / done))
+        remaining = timedelta(seconds=round(left * seconds / done))
         iterations = f'{done} iteration{"s" if done > 1 else ""}'
-        runner.logger.info(f'{mode}: {iterations} in {seconds:.0f} s, about {total} left for {left:,} more.')
+        runner.logger.info(f'{mode}: {iterations} in {seconds:.0f} s, about {remaining} left for {left:,} more.')

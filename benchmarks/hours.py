@@ -34,7 +34,7 @@ PAGE_MIB = os.sysconf('SC_PAGE_SIZE') / 2**20
 EVERY = 2.0  # seconds between two looks at the processes
 
 
-@HOOKS.register_module()
+@HOOKS.register_module(force=True)  # this file may run twice in a process
 class Leak(Hook):
     """Keeps an image of the batch and an open file after each iteration."""
 

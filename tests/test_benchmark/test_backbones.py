@@ -292,7 +292,9 @@ def test_plots_of_many_modes_and_of_one_number_of_tokens(tmp_path):
 @pytest.mark.parametrize('path', sorted((REPO / 'benchmarks' / 'cpu').glob('*.json')), ids=lambda path: path.stem)
 def test_kept_records_are_read(path):
     content = read(path)
-    assert content['header']['kind'] and content['header']['torch'] and content['rows']
+    assert content['header']['kind'] and content['rows']
+    # versions.json compares installations, so each row has a torch of its own
+    assert 'torch' in content['header'] or all(row['packages']['torch'] for row in content['rows'])
 
 
 def test_a_record_replaces_rows_and_keeps_to_its_settings(tmp_path):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from xvit_det import InputError
 from xvit_det.compat import mmcv_ext as ours
+from xvit_det.compat.ops import roi_align
 
 mmcv_ops = pytest.importorskip('mmcv.ops', reason='mmcv is not installed')
 
@@ -187,6 +188,27 @@ class TestRoIAlign:
         assert low[0].dtype == low[1].dtype == torch.bfloat16
         for a, b in zip(low, full, strict=True):
             assert torch.equal(a, b.bfloat16())
+
+    @pytest.mark.parametrize('threads', [2, 3])
+    def test_threads_change_nothing(self, monkeypatch, threads):
+        maps = torch.rand(2, 5, 16, 16).contiguous(memory_format=torch.channels_last)
+        sizes = dict(aligned_height=3, aligned_width=2, spatial_scale=0.25, sampling_ratio=0, pool_mode=1, aligned=True)
+        for number in (0, 1, 40):
+            given = maps, random_rois(number, 2), sizes, torch.rand(number, 5, 3, 2)
+            alone = self.gradient(ours, *given)
+            with monkeypatch.context() as patch:
+                patch.setattr(torch, 'get_num_threads', lambda: threads)
+                patch.setattr(roi_align, 'FEW', -1)
+                for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+                    with mode():
+                        for a, b in zip(self.gradient(ours, *given), alone, strict=True):
+                            assert torch.equal(a, b) and not a.requires_grad
+
+    def test_threads_report_errors(self, monkeypatch):
+        monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
+        monkeypatch.setattr(roi_align, 'FEW', -1)
+        with pytest.raises(RuntimeError, match='size|shape'):
+            roi_align._in_threads(lambda given, result: result.copy_(given), torch.rand(4, 3), torch.rand(4, 2), dim=0)
 
     def test_max_pooling_is_refused(self):
         with pytest.raises(NotImplementedError, match='roi_align with pool_mode="max".*setup-compiled'):

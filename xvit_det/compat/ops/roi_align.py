@@ -1,10 +1,19 @@
-"""Average pooling of regions."""
+"""Average pooling of regions.
+
+torchvision computes it in one thread on a CPU, where it takes an eighth of Mask R-CNN's time. So regions (forward) or
+channels (backward) are split between PyTorch's threads, which leaves every number as it is.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import torchvision
 from torch import Tensor
 
 from xvit_det.compat.ops import missing, wide
+
+FEW = 1 << 20  # values below which a second thread costs more than it saves
 
 
 def roi_align_forward(
@@ -25,8 +34,12 @@ def roi_align_forward(
     if pool_mode == 0:
         raise missing('roi_align with pool_mode="max"')
     size = (aligned_height, aligned_width)
-    input, rois = wide(input), rois.to(wide(input).dtype)
-    output.copy_(torchvision.ops.roi_align(input, rois, size, spatial_scale, sampling_ratio, aligned))
+    input, rois = wide(input).contiguous(), rois.to(wide(input).dtype)
+
+    def pool(regions: Tensor, pooled: Tensor) -> None:
+        pooled.copy_(torchvision.ops.roi_align(input, regions, size, spatial_scale, sampling_ratio, aligned))
+
+    _in_threads(pool, rois, output, dim=0)
 
 
 def roi_align_backward(
@@ -46,4 +59,24 @@ def roi_align_backward(
     grad_output = wide(grad_output)
     rois, pooled = rois.to(grad_output.dtype), (aligned_height, aligned_width)
     backward = torch.ops.torchvision._roi_align_backward
-    grad_input.copy_(backward(grad_output, rois, spatial_scale, *pooled, *grad_input.shape, sampling_ratio, aligned))
+
+    def spread(grad_regions: Tensor, grad_maps: Tensor) -> None:
+        grad_maps.copy_(backward(grad_regions, rois, spatial_scale, *pooled, *grad_maps.shape, sampling_ratio, aligned))
+
+    _in_threads(spread, grad_output, grad_input, dim=1)
+
+
+def _in_threads(function: Callable[[Tensor, Tensor], None], given: Tensor, result: Tensor, dim: int) -> None:
+    """Call the function on as many slices of both tensors along a dimension as PyTorch has threads for a CPU."""
+    number = torch.get_num_threads() if result.device.type == 'cpu' and result.numel() > FEW else 1
+    parts = list(zip(given.chunk(number, dim), result.chunk(number, dim), strict=True))
+    if len(parts) == 1:
+        return function(given, result)
+    inference = torch.is_inference_mode_enabled()  # these modes are a thread's own
+
+    def run(part: tuple[Tensor, Tensor]) -> None:
+        with torch.inference_mode(inference), torch.no_grad():
+            function(*part)
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(run, parts))  # raises what a thread has raised

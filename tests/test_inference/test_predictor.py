@@ -113,6 +113,21 @@ def test_fusing_changes_the_last_digits_only(model, detector, image):
     assert fused.scores == pytest.approx(plain.scores, abs=1e-4)
 
 
+def test_no_masks_are_computed_below_the_score(model, image):
+    """And those above it are what they are without the score."""
+    number_of_masks, everything = [], model.predict(image, score=0)
+    score = float(np.sort(everything.scores)[-3])
+    handle = model.model.roi_head.mask_head.register_forward_pre_hook(lambda _, x: number_of_masks.append(len(x[0])))
+    before = model.model.roi_head.test_cfg.score_thr
+    best = model.predict(image, score=score)
+    handle.remove()
+    kept = everything.scores >= score
+    assert number_of_masks == [len(best)] == [kept.sum()] and 3 <= len(best) < len(everything)
+    for name in ('boxes', 'scores', 'labels', 'masks'):
+        assert np.array_equal(getattr(best, name), getattr(everything, name)[kept])
+    assert model.model.roi_head.test_cfg.score_thr == before
+
+
 @pytest.mark.parametrize('size', [(1, 1), (1, 400), (3000, 2)])
 def test_tiny_and_narrow_images_give_results_or_a_sentence(model, size):
     found = model.predict(np.full((*size, 3), 128, np.uint8), score=0)

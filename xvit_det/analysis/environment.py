@@ -19,6 +19,7 @@ import torch
 
 import xvit_det
 from xvit_det import kernels
+from xvit_det.kernels import bfloat16_trial
 from xvit_det.kernels.onednn import DTYPES
 
 FAMILY = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg')
@@ -144,6 +145,12 @@ def onednn_verdict() -> Verdict:
     return Verdict(any(map(linear_trial.is_chosen, DTYPES)), f'in fused models on the CPU; {note}')
 
 
+def bfloat16_verdict() -> Verdict:
+    """Whether ``fuse(dtype='auto')`` and the demo choose bfloat16 on this CPU, and the trial that decides."""
+    ratio = bfloat16_trial.speedup(torch.get_num_threads())
+    return Verdict(bfloat16_trial.is_faster(), f'{ratio:.2f} times as fast as float32 on the CPU')
+
+
 def package_version() -> str:
     try:
         installed = f'{version("xvit_det")} installed'
@@ -186,5 +193,6 @@ def collect() -> Report:
         needs = 'not switched on: XVIT_DET_TRITON=1 does it, but they have not been run on a GPU yet'
     features['Triton kernels'] = Verdict(fast, 'in inference on the GPU' if fast else needs)
     features['oneDNN linear'] = onednn_verdict()
+    features['bfloat16'] = bfloat16_verdict()
     report.features = features
     return report

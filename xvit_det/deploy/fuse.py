@@ -1,27 +1,49 @@
-"""Fusing the backbones inside a detector, segmentor or classifier."""
+"""Preparing whole detectors, segmentors and classifiers for inference: fold, rearrange, round."""
 
+import torch
 from torch import nn
 
 from xvit_det.backbones import Backbone
+from xvit_det.deploy.precision import choose_dtype, compute_in_bfloat16
 from xvit_det.errors import InputError
+from xvit_det.kernels.onednn import OneDNNLinear
 
 
-def fuse(model: nn.Module) -> nn.Module:
-    """Fuse, in place, every backbone in a model, see :meth:`xvit_det.backbones.Backbone.fuse`.
+def fuse(model: nn.Module, *, channels_last: bool = True, dtype: torch.dtype | str = torch.float32) -> nn.Module:
+    """Make a model faster for inference, in place. Its state dict keeps its keys outside the backbone.
+
+    Every backbone is fused, see :meth:`xvit_det.backbones.Backbone.fuse`; linear layers of neck and heads take part in
+    the choice between oneDNN and PyTorch, see :mod:`xvit_det.kernels.linear_trial`.
 
     Args:
-        model: A backbone, or a detector, segmentor or classifier that contains some. Modules from outside this package
-            are left alone.
+        model: A backbone of this package, or a detector, segmentor or classifier that contains one.
+        channels_last: Lay out the convolutions of neck and heads for channels-last maps, as the backbones return them.
+            Outputs change by rounding only.
+        dtype: ``torch.bfloat16``: what backbone, neck and heads compute in; boxes and RoIAlign stay in float32, see
+            :func:`xvit_det.deploy.precision.compute_in_bfloat16`. ``'auto'``: bfloat16 if a short trial on this machine
+            finds it faster. ``torch.float32``: the model stays as it is.
 
     Returns:
-        The same model.
+        The same model. It takes float32 images and returns float32 results in any case, and its parameters require no
+        gradient.
 
     Raises:
-        InputError: The model contains no backbone of this package, or one in training mode.
+        InputError: The model contains no backbone of this package, or one in training mode; there is no such dtype; or
+            bfloat16 is asked of a model without a part named ``backbone``.
     """
     backbones = [module for module in model.modules() if isinstance(module, Backbone)]
     if not backbones:
         raise InputError(f'{type(model).__name__} has no backbone of xvit_det to fuse')
+    dtype = choose_dtype(model, dtype)
     for backbone in backbones:
         backbone.fuse()
-    return model
+    fused = {part for backbone in backbones for part in backbone.modules()}
+    for module in [module for module in model.modules() if module not in fused]:
+        for name, part in module.named_children():
+            if type(part) is nn.Linear:  # a subclass may compute something else
+                setattr(module, name, OneDNNLinear(part).eval())
+        if channels_last and not list(module.children()):
+            nn.utils.convert_conv2d_weight_memory_format(module, torch.channels_last)
+    if dtype == torch.bfloat16:
+        compute_in_bfloat16(model)
+    return model.requires_grad_(False)

@@ -1,7 +1,9 @@
 """A trained model together with the preprocessing of its config."""
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, overload
 
 import numpy as np
@@ -38,6 +40,7 @@ class Predictor:
         self.model = model
         self.cfg = cfg
         self.classes = classes
+        self._lock = threading.Lock()  # predictions of other threads may have another score
         scope = cfg.get('default_scope')
         pipeline = inference_pipeline(cfg)
         if full_size:
@@ -157,7 +160,8 @@ class Predictor:
         self, prepared: list[dict[str, Any]], images: Sequence[Any], score: float, top_k: int
     ) -> list[Prediction]:
         self.model.eval()  # somebody may have trained it in between
-        samples = self.model.test_step(pseudo_collate(prepared))
+        with self._lock, no_work_below(self.model, score):
+            samples = self.model.test_step(pseudo_collate(prepared))
         return [self._convert(*pair, score=score, top_k=top_k) for pair in zip(samples, images, strict=True)]
 
     def _convert(self, sample: Any, image: Any, score: float, top_k: int) -> Prediction:
@@ -174,6 +178,23 @@ class Predictor:
         if 'pred_sem_seg' in sample:
             return Prediction.of_label_map(_array(sample.pred_sem_seg.data[0]), **common)  # (1, H, W) -> (H, W)
         raise InputError(f'{type(self.model).__name__} predicts neither boxes nor classes nor label maps')
+
+
+@contextmanager
+def no_work_below(model: BaseModel, score: float) -> Iterator[None]:
+    """Let a detector with heads for regions drop objects below a score before it computes their masks.
+
+    What is left is the same: non-maximum suppression never lets a box remove one with a higher score.
+    """
+    cfg = getattr(getattr(model, 'roi_head', None), 'test_cfg', None) or {}
+    before = cfg.get('score_thr')
+    if before is not None:
+        cfg['score_thr'] = max(before, score * (1 - 1e-6))  # mmdet keeps what is above, we what is not below
+    try:
+        yield
+    finally:
+        if before is not None:
+            cfg['score_thr'] = before
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -1,0 +1,98 @@
+"""bfloat16 for the parts of a model that stay accurate in it, and float32 for the others.
+
+Backbone, neck and the layers of known heads compute in bfloat16. Images, boxes and RoIAlign stay in float32: around
+1,000 pixels bfloat16 has steps of 4.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmengine.utils import apply_to
+from torch import Tensor, nn
+
+from xvit_det.backbones import Backbone
+from xvit_det.errors import InputError
+from xvit_det.kernels import bfloat16_trial
+
+CHOICES = ('auto', torch.float32, torch.bfloat16)
+NECKS = {'FPN', 'PAFPN', 'ChannelMapper'}
+# Heads that consist of layers from features to the numbers that their methods turn into boxes and masks.
+HEADS = {'RPNHead', 'RetinaHead', 'FCOSHead', 'ATSSHead', 'FCNMaskHead'}
+HEADS |= {'BBoxHead', 'ConvFCBBoxHead', 'Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead'}
+REGIONS = {'SingleRoIExtractor', 'GenericRoIExtractor'}  # they give the heads of regions their features
+
+
+def choose_dtype(model: nn.Module, dtype: torch.dtype | str) -> torch.dtype:
+    """One of ``CHOICES``, with ``'auto'`` resolved by a trial on the device where the model is.
+
+    Raises:
+        InputError: There is no such choice.
+    """
+    if dtype not in CHOICES:
+        raise InputError(f'dtype is {dtype!r}, but must be one of {", ".join(map(repr, CHOICES))}')
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    device = next(model.parameters()).device.type
+    native = device == 'cuda' and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native or device == 'cpu' and bfloat16_trial.is_faster() else torch.float32
+
+
+def compute_in_bfloat16(model: nn.Module) -> None:
+    """Let backbone, neck and heads of a model compute in bfloat16, in place; inputs and results stay in float32.
+
+    Where one of the heads is not in ``HEADS``, it is the backbone alone, with a neck of ``NECKS``.
+
+    Args:
+        model: A backbone, or a model of OpenMMLab with ``backbone``, perhaps ``neck``, and heads.
+
+    Raises:
+        InputError: The model has no part named ``backbone``.
+    """
+    backbone = model if isinstance(model, Backbone) else getattr(model, 'backbone', None)
+    if backbone is None:
+        raise InputError(f'bfloat16 needs a model with a part named backbone, which {type(model).__name__} lacks')
+    if next(backbone.parameters()).dtype == torch.bfloat16:
+        return
+    trunk, neck = [backbone], getattr(model, 'neck', None)
+    if isinstance(neck, nn.Module) and type(neck).__name__ in NECKS:
+        trunk.append(neck)
+    rest = [] if model is backbone else [part for part in _parts(model) if part not in trunk]
+    heads = [part for part in rest if type(part).__name__ in HEADS]
+    regions = [part for part in rest if type(part).__name__ in REGIONS]
+    if not heads or len(heads) + len(regions) < len(rest):
+        heads, regions = [], []  # the others get the trunk's features in float32
+    for part in trunk + heads:
+        part.to(torch.bfloat16)
+        part.register_forward_pre_hook(_cast_inputs_to_bfloat16)
+    for part in heads or trunk[-1:]:
+        part.register_forward_hook(_cast_results_to_float32)
+    for part in regions:
+        part.register_forward_pre_hook(_cast_inputs_to_float32)
+
+
+def _parts(model: nn.Module) -> Iterator[nn.Module]:
+    """The parts of a detector between which features are passed on: those with weights, and extractors of regions."""
+    for name, part in model.named_children():
+        if name == 'roi_head' or isinstance(part, nn.ModuleList):
+            yield from _parts(part)
+        elif type(part).__name__ in REGIONS or next(part.parameters(), None) is not None:
+            yield part
+
+
+def _cast(values: Any, dtype: torch.dtype) -> Any:
+    """Floating-point tensors, wherever they are, in another dtype."""
+    return apply_to(values, lambda x: isinstance(x, Tensor) and x.is_floating_point(), lambda x: x.to(dtype))
+
+
+# Functions of the module, so that a model can be copied and pickled.
+def _cast_inputs_to_bfloat16(module: nn.Module, inputs: tuple) -> tuple:
+    return _cast(inputs, torch.bfloat16)
+
+
+def _cast_inputs_to_float32(module: nn.Module, inputs: tuple) -> tuple:
+    return _cast(inputs, torch.float32)
+
+
+def _cast_results_to_float32(module: nn.Module, inputs: tuple, results: Any) -> Any:
+    return _cast(results, torch.float32)

@@ -90,7 +90,8 @@ def configs(pattern: str, keep: Callable[[str], bool] = lambda name: True) -> st
         mixer = f', {mixer if isinstance(mixer, str) else mixer.type}' if mixer else ''
         size = 'x'.join(map(str, row.size)) if len(set(row.size)) > 1 else row.size[0]
         total = '–' if name in WITHOUT_TOTAL else f'{row.parameters:,}'
-        epochs = config(name).train_cfg.max_epochs
+        schedule = config(name).train_cfg
+        epochs = schedule.get('max_epochs') or f'{schedule.max_iters:,} iterations'
         cells = (f'`{name}`', f'{part.type} {arch}{mixer}', epochs, total, f'{row.backbone_parameters:,}')
         rows.append((*cells, gmacs(name, 'model_macs'), gmacs(name), size))
     return table(titles, rows, texts=2)

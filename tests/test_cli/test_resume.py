@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 
 from xvit_det.cli.train import main as train
@@ -18,6 +19,7 @@ from xvit_det.config.resume import find_checkpoint
 from xvit_det.engine import seeding
 from xvit_det.engine.seeding import SeedIterations
 from xvit_det.errors import InputError
+from xvit_det.hub import find_config
 
 TRAIN = Path(__file__).resolve().parents[2] / 'tools' / 'train.py'
 
@@ -100,6 +102,23 @@ def test_training_by_iterations_resumes_at_any(workers, random_config, tmp_path,
     straight = run(config, tmp_path / 'straight')
     resumed = resume_copy(config, straight / 'iter_3.pth', 'resumed')
     assert_equal(straight / 'iter_8.pth', resumed / 'iter_8.pth')
+
+
+def test_the_shipped_schedule_by_iterations_resumes_at_any(coco_folder, write_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = Config.fromfile(find_config('mask_rcnn_xvit_s_270k')).to_dict()
+    loader = {name: shipped['train_dataloader'][name] for name in ('sampler', 'batch_sampler')}
+    schedule = ('train_cfg', 'param_scheduler', 'log_processor', 'default_hooks')
+    lines = [RANDOM.format(batch=2, workers=0), *(f'{name} = {shipped[name]!r}' for name in schedule)]
+    config = write_config(coco_folder, '\n'.join([*lines, f'train_dataloader.update({loader!r})']))
+    options = ('--cfg-options', 'train_cfg.max_iters=7', 'train_cfg.val_interval=7')
+    options += ('default_hooks.checkpoint.interval=3', 'default_hooks.checkpoint.max_keep_ckpts=9')
+    for name in ('straight', 'resumed'):
+        if name == 'resumed':
+            (tmp_path / name).mkdir()
+            shutil.copy(tmp_path / 'straight' / 'iter_3.pth', tmp_path / name)
+        train([config, '--work-dir', str(tmp_path / name), '--resume', *options])
+    assert_equal(tmp_path / 'straight' / 'iter_6.pth', tmp_path / 'resumed' / 'iter_6.pth')
 
 
 @pytest.mark.parametrize(('workers', 'iteration'), [(0, 2), (2, 5)])

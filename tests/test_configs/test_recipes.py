@@ -53,6 +53,17 @@ def test_coco_1x(load):
     assert cfg.optim_wrapper == load('mask_rcnn_xvit_s_3x').optim_wrapper
 
 
+def test_coco_270k(load):
+    cfg, epochs = load('mask_rcnn_xvit_s_270k'), load('mask_rcnn_xvit_s_3x')
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == 270_000
+    images = 117_266  # of train2017, with objects
+    assert abs(270_000 * cfg.auto_scale_lr.base_batch_size / images - epochs.train_cfg.max_epochs) < 1
+    assert not any(schedule.by_epoch for schedule in cfg.param_scheduler) and not cfg.default_hooks.checkpoint.by_epoch
+    for name in ('model', 'optim_wrapper'):
+        assert cfg[name] == epochs[name]
+    assert cfg.train_dataloader.dataset == epochs.train_dataloader.dataset and 'paper' not in cfg
+
+
 def resizes(pipeline: list) -> list:
     return [list(map(tuple, t.scales)) for t in pipeline if t.type == 'RandomChoiceResize']
 

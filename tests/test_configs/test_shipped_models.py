@@ -12,6 +12,7 @@ PARAMETERS = {
     'mask_rcnn_xvit_s_3x_fixed800': 39_672_672,
     'mask_rcnn_xvit_s_3x_layer_decay': 39_672_672,
     'mask_rcnn_xvit_s_1x': 39_672_672,
+    'mask_rcnn_xvit_s_270k': 39_672_672,
     'mask_rcnn_xvit_m_3x': 56_376_864,
     'mask_rcnn_xvit_m_3x_fixed800': 56_376_864,
     'mask_rcnn_xvit_b_3x': 82_287_280,

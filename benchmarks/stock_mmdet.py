@@ -32,16 +32,19 @@ from torch import Tensor, nn
 
 import xvit_det  # noqa: F401
 from xvit_det.benchmark.record import Record, make_header
+from xvit_det.benchmark.training import drop_pretrained
 from xvit_det.cli.common import command
+from xvit_det.config.mistakes import parts
 from xvit_det.config.model_check import check_model
 from xvit_det.errors import InputError
+from xvit_det.hub import mmdet_config_dir
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from stock_data import Photographs, shrink  # noqa: E402
 from stock_swap import UNUSED, detector, swap  # noqa: E402
 
-CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
+CONFIGS = mmdet_config_dir()
 BACKBONE = dict(type='XViT', arch='tiny')
 WIDTH = 192
 BATCH_SIZE = 2
@@ -118,19 +121,12 @@ def load(path: Path) -> Config:
     return cfg
 
 
-def _prepare(value: Any) -> None:
-    """Drop what is downloaded, and norms that need several GPUs, from a part of a model."""
-    if isinstance(value, list | tuple):
-        for item in value:
-            _prepare(item)
-    elif isinstance(value, dict):
-        if value.get('type') in ('SyncBN', 'MMSyncBN'):
-            value['type'] = 'BN'
-        for key, item in value.items():
-            if key == 'teacher_ckpt' or (isinstance(item, dict) and item.get('type') == 'Pretrained'):
-                value[key] = None
-            else:
-                _prepare(item)
+def _prepare(model: ConfigDict) -> None:
+    """Drop what is downloaded, and norms that need several GPUs."""
+    drop_pretrained(model)
+    for _, part in parts(model, 'model'):
+        if part.get('type') in ('SyncBN', 'MMSyncBN'):
+            part['type'] = 'BN'
 
 
 def classes(model: Any) -> int:

@@ -1,7 +1,9 @@
 """Finding, listing and building the shipped configs by name."""
 
 import shutil
+from pathlib import Path
 
+import mmdet
 import pytest
 import torch
 from mmengine.registry import DefaultScope
@@ -32,6 +34,20 @@ def test_a_users_own_file_is_found(tmp_path):
     own = tmp_path / 'xvit_t_in1k.py'
     own.touch()
     assert hub.find_config(own) == own
+
+
+def test_mmdets_own_configs():
+    path = hub.find_config('mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py')
+    assert path == Path(mmdet.__file__).parent / '.mim/configs/swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'
+    assert hub.find_config('mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco') == path
+    with pytest.raises(InputError, match="'swin/mask-rcnn_swin-t.py'; did you mean .*swin/mask-rcnn_swin-"):
+        hub.find_config('mmdet::swin/mask-rcnn_swin-t.py')
+
+
+def test_without_mmdet_its_configs_are_refused(monkeypatch):
+    monkeypatch.setattr(hub, 'find_spec', lambda name: None)
+    with pytest.raises(InputError, match='mmdet is not installed: install one OpenMMLab family'):
+        hub.find_config('mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py')
 
 
 def test_unknown_name_lists_the_close_ones():

@@ -25,7 +25,7 @@ from xvit_det.analysis.model_index import DRAWN_DATA, NOT_LISTED, WITHOUT_TOTAL,
 from xvit_det.analysis.models import model_row  # noqa: E402
 from xvit_det.analysis.paper_tables import rows as paper_rows  # noqa: E402
 from xvit_det.analysis.paper_tables import to_markdown  # noqa: E402
-from xvit_det.benchmark.table import markdown as speed_markdown  # noqa: E402
+from xvit_det.benchmark.table import markdown as benchmark_markdown  # noqa: E402
 from xvit_det.hub import find_config  # noqa: E402
 
 RECORDS = REPO / 'benchmarks' / 'cpu'
@@ -482,9 +482,10 @@ TABLES: dict[str, Callable[[], str]] = {
     'vix_detection': vix_detection,
     'vix_tables': lambda: to_markdown(paper_rows()),
     'speed_summary': speed_summary,
-    'speed': lambda: speed_markdown(record('speed')) + '\n',
+    'speed': lambda: benchmark_markdown(record('speed')) + '\n',
     'memory': memory,
     'detector': detector,
+    'detectors': lambda: benchmark_markdown(record('detectors')) + '\n',
     'memory_format': memory_format,
     'mixers': mixers,
     'training_memory': training_memory,

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from xvit_det.signatures import constructor_arguments
 
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
+
+MMDET = 'mmdet::'  # as in MMEngine's _base_ = 'mmdet::_base_/default_runtime.py'
 
 
 def config_dir() -> Path:
@@ -41,11 +44,14 @@ def find_config(name_or_path: str | Path) -> Path:
     """Path of a config file.
 
     Args:
-        name_or_path: A file, or the name of a shipped config with or without directory and ``.py``.
+        name_or_path: A file, or the name of a shipped config with or without directory and ``.py``, or
+            ``'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'``: a config that the installed mmdet ships.
 
     Raises:
         InputError: Neither such a file nor such a name; the message lists the close ones.
     """
+    if str(name_or_path).startswith(MMDET):
+        return _find_mmdet_config(str(name_or_path).removeprefix(MMDET))
     path = Path(name_or_path)
     if path.is_file():
         return path
@@ -55,6 +61,27 @@ def find_config(name_or_path: str | Path) -> Path:
     if name not in shipped or shipped[name].parts[-len(path.parts) :] != path.with_name(f'{name}.py').parts:
         raise InputError(f'no config {str(name_or_path)!r}; {suggest(name, shipped)}')
     return shipped[name]
+
+
+def mmdet_config_dir() -> Path:
+    """Directory of the configs inside the installed mmdet.
+
+    Raises:
+        InputError: mmdet is not installed.
+    """
+    spec = find_spec('mmdet')
+    if spec is None or spec.origin is None:
+        raise InputError(f'mmdet is not installed: {INSTALL_OPENMMLAB}')
+    return Path(spec.origin).parent / '.mim' / 'configs'
+
+
+def _find_mmdet_config(name: str) -> Path:
+    root = mmdet_config_dir()
+    path = root / f'{name.removesuffix(".py")}.py'
+    if not path.is_file():
+        names = sorted(str(file.relative_to(root)) for file in root.rglob('*.py'))
+        raise InputError(f'mmdet has no config {name!r}; {suggest(name, names)}')
+    return path
 
 
 def list_models(pattern: str = '*') -> list[str]:

@@ -65,7 +65,7 @@ KINDS = {
     'predict': r'xvit-det predict \D',
     'export': r'xvit-det export|python \S+infer\.py',
     'web': r'xvit-det web',
-    'record': r'python tools/benchmark\.py (table|plot) speed\.json',
+    'record': r'python tools/benchmark\.py (table|plot) (speed|detectors)\.json',
     # These take minutes. Their options are checked; what they do is tested in tests/test_benchmark/ and beside it.
     'long': r'python (tools/benchmark\.py (speed|memory|scaling|detector|loader)|benchmarks/\w+\.py)',
 }
@@ -333,10 +333,12 @@ def test_ablating_blocks(command, clone, capsys):
 
 
 def test_table_and_plot_of_a_record(clone, capsys):
-    shutil.copy(REPO / 'benchmarks' / 'cpu' / 'speed.json', clone)
+    for name in ('speed.json', 'detectors.json'):
+        shutil.copy(REPO / 'benchmarks' / 'cpu' / name, clone)
     for command in commands('record'):
         call(command)
-    assert '| fp32, fused |' in capsys.readouterr().out and (clone / 'speed.png').is_file()
+    shown = capsys.readouterr().out
+    assert '| fp32, fused |' in shown and 'after `fuse()`' in shown and (clone / 'speed.png').is_file()
 
 
 @pytest.mark.parametrize('command', commands('long'))

@@ -9,6 +9,7 @@ DTYPES = {'fp32': 'float32', 'bf16': 'bfloat16', 'fp16': 'float16'}
 MODES = ('eager', 'compiled', 'fused', 'fused-compiled', 'training', 'training-compiled')
 # Peers have no fuse(): tables and plots compare a fused model with the peers in the unfused mode.
 UNFUSED = {'fused': 'eager', 'fused-compiled': 'compiled'}
+PHASES = {'training': 'train', 'test': 'test'}  # what a detector does: the split whose data it takes
 
 
 @dataclass(frozen=True)

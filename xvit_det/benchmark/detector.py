@@ -9,7 +9,7 @@ import functools
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from xvit_det.benchmark.cases import PHASES
 from xvit_det.benchmark.record import Record
 from xvit_det.benchmark.screen import progress
 from xvit_det.benchmark.timing import WARMUP, synchronize
@@ -28,12 +29,15 @@ INNER = {'loss_and_target': 'losses', 'loss_by_feat': 'losses', 'predict_by_feat
 OTHER = 'other'
 
 
-def measure_detector(cfg: Config, record: Record, *, device: str, repeats: int, checkpoint: str | None = None) -> None:
-    """Add a row for each part of a training step and of a test step.
+def measure_detector(
+    cfg: Config, record: Record, *, phases: Sequence[str], device: str, repeats: int, checkpoint: str | None = None
+) -> None:
+    """Add a row for each part of a training step, of a test step, or of both.
 
     Args:
         cfg: A loaded MMDetection config.
         record: Where the rows go.
+        phases: Of ``PHASES``.
         device: ``'cpu'`` or ``'cuda'``.
         repeats: Timed steps of each kind.
         checkpoint: Weights; with random ones no objects are found and no masks made.
@@ -43,17 +47,16 @@ def measure_detector(cfg: Config, record: Record, *, device: str, repeats: int, 
         watch = Stopwatch()
         watch_model(watch, model)
         watch_backward(watch, model, optimizer)
-        batches = endless(build_loader(cfg, 'train'))
-        model.train()
-        phases = dict(training=time_parts(watch, batches, lambda data: model.train_step(data, optimizer), repeats))
-        batches = endless(build_loader(cfg, 'test'))
-        model.eval()
-        with torch.no_grad():
-            phases['test'] = time_parts(watch, batches, model.test_step, repeats)
-    for phase, parts in phases.items():
-        total = sum(parts.values())
-        for part, seconds in {**parts, 'total': total}.items():
-            record.add(dict(phase=phase, part=part), ms=round(seconds * 1e3, 3), share=round(seconds / total, 4))
+        steps = dict(training=lambda data: model.train_step(data, optimizer), test=model.test_step)
+        for phase in phases:
+            training = phase == 'training'
+            model.train(training)
+            batches = endless(build_loader(cfg, PHASES[phase]))
+            with torch.set_grad_enabled(training):
+                parts = time_parts(watch, batches, steps[phase], repeats)
+            total = sum(parts.values())
+            for part, seconds in {**parts, 'total': total}.items():
+                record.add(dict(phase=phase, part=part), ms=round(seconds * 1e3, 3), share=round(seconds / total, 4))
 
 
 class Stopwatch:

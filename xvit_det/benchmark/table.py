@@ -1,23 +1,47 @@
-"""``table``: a record of ``speed`` as a Markdown table."""
+"""``table``: a record of ``speed``, or of detectors beside each other, as a Markdown table."""
 
-from xvit_det.benchmark.cases import MODES, UNFUSED
+from xvit_det.benchmark.cases import MODES, PHASES, UNFUSED
 from xvit_det.errors import InputError
 
 CASE = ('size', 'batch', 'dtype', 'mode')
 
 
 def markdown(content: dict) -> str:
-    """A line for each case: the first model's time, its fraction of the peaks, and the other models' times in its own.
-
-    Ratios are the record's, pair by pair. Where the first model is fused and others cannot be, the ratio is of medians,
-    and uses the others' time without fusing.
+    """The table that fits the kind of record.
 
     Raises:
         InputError: A record of another command, or without rows.
     """
+    kind = content['header'].get('kind')
+    if kind not in ('speed', 'detectors') or not content['rows']:
+        raise InputError(
+            f'a table is made of a record, with rows, of speed or of detector --beside, not of kind {kind!r}'
+        )
+    return _speed(content) if kind == 'speed' else _detectors(content['rows'])
+
+
+def _detectors(rows: list[dict]) -> str:
+    """A line for each detector: the time of its steps, and that in the first detector's, pair by pair."""
+    found = {(row['phase'], row['model'], row['fused']): row for row in rows}
+    phases = [phase for phase in reversed(PHASES) if any(row['phase'] == phase for row in rows)]
+    titles = ['detector', *(title for phase in phases for title in (f'{phase} step, ms', 'ratio'))]
+    lines = [f'| {" | ".join(titles)} |', '|-|' + '-:|-:|' * len(phases)]
+    for model, fused in dict.fromkeys((row['model'], row['fused']) for row in rows):
+        cells = [f'`{model}`' + (', after `fuse()`' if fused else '')]
+        for phase in phases:
+            row = found.get((phase, model, fused))
+            cells += [f'{row["ms"]:.0f}', f'{row["ratio_to_first"]:.2f}x'] if row else ['–', '–']
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def _speed(content: dict) -> str:
+    """A line for each case: the first model's time, its fraction of the peaks, and the other models' times in its own.
+
+    Ratios are the record's, pair by pair. Where the first model is fused and others cannot be, the ratio is of medians,
+    and uses the others' time without fusing.
+    """
     header, rows = content['header'], content['rows']
-    if header.get('kind') != 'speed' or not rows:
-        raise InputError(f'a table is made of a record of speed with rows, not of kind {header.get("kind")!r}')
     first, *others = dict.fromkeys(row['model'] for row in rows)
     found = {(row['model'], *(row[key] for key in CASE)): row for row in rows}
     peaks = {tuple(peak[key] for key in CASE): peak for peak in header['matrix_peaks']}

@@ -1,6 +1,6 @@
 """A config's model, optimizer and data, built as the trainer builds them, for ``loader`` and ``detector``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from xvit_det.backbones.pretrained import load_pretrained
 from xvit_det.compat.quiet import without_log
 from xvit_det.config.load import set_loader_defaults
+from xvit_det.config.mistakes import parts
 from xvit_det.errors import InputError
 from xvit_det.hub import complete_model
 
@@ -33,6 +34,18 @@ def build_training(cfg: Config, device: str, checkpoint: str | None = None) -> t
         load_pretrained(model, checkpoint)
     with without_log():
         return model, build_optim_wrapper(model, cfg.optim_wrapper)
+
+
+def drop_pretrained(model: MutableMapping) -> None:
+    """Remove weights that a model's config would download, from all its parts."""
+    for _, part in parts(model, 'model'):
+        for key, value in part.items():
+            if (
+                key in ('pretrained', 'teacher_ckpt')
+                or isinstance(value, Mapping)
+                and value.get('type') == 'Pretrained'
+            ):
+                part[key] = None
 
 
 def build_loader(cfg: Config, split: str, workers: int | None = None) -> DataLoader:

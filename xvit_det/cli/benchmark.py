@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xvit_det.benchmark.cases import DTYPES, MODES, Case, parse_size
+from xvit_det.benchmark.cases import DTYPES, MODES, PHASES, Case, parse_size
 from xvit_det.benchmark.zoo import OURS, PEERS
 from xvit_det.cli.common import OPTIONS_HELP, Arguments, add_config_arguments, check_positive, command, make_parser
 from xvit_det.errors import InputError
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+
     from xvit_det.benchmark.record import Record
 
 MODELS_HELP = f"""
@@ -31,7 +33,7 @@ TITLES = {
 def main(argv: Arguments = None) -> None:
     """Run the command with the arguments ``argv``, by default those of the process."""
     args = _parser().parse_args(argv)
-    check_positive(args, 'batch', 'threads', 'repeats', 'batches')
+    check_positive(args, 'batch', 'threads', 'repeats', 'batches', 'detections')
     if args.kind in TITLES:
         _compare(args)
     elif args.kind == 'loader':
@@ -55,7 +57,7 @@ def _compare(args: Namespace) -> None:
 
     for name in args.models:
         check_name(name)
-    record = _open_record(args)
+    record = _open_record(args, args.kind)
     functions = {
         'speed': lambda *case: measure.measure_speed(*case, repeats=args.repeats),
         'memory': measure.measure_memory,
@@ -87,7 +89,7 @@ def _loader(args: Namespace) -> None:
 
     cfg = load_config(args.config, data_root=args.data_root, options=args.cfg_options)
     check_data(cfg, ('train',))
-    record = _open_record(args)
+    record = _open_record(args, args.kind)
     options = dict(device=args.device, workers=args.workers, batches=args.batches, repeats=args.repeats)
     measure_loader(cfg, args.config, record, **options)
     show_table('The data pipeline beside the training step', record.rows)
@@ -95,18 +97,44 @@ def _loader(args: Namespace) -> None:
 
 
 def _detector(args: Namespace) -> None:
-    from xvit_det.benchmark.detector import measure_detector
+    """``detector``: the parts of one, or several as a whole."""
+    if args.fused and 'test' not in args.phases:
+        raise InputError(f'--fused compares test steps, which --phases {" ".join(args.phases)} leaves out')
+    cfgs = _detector_configs(args)
     from xvit_det.benchmark.screen import show_table
     from xvit_det.config.data_check import check_data
+
+    check_data(cfgs[args.config], [PHASES[phase] for phase in args.phases])
+    options = dict(phases=args.phases, device=args.device, repeats=args.repeats, checkpoint=args.checkpoint)
+    if args.beside or args.fused:
+        import mmdet
+
+        from xvit_det.benchmark.detectors import measure_detectors
+
+        settings = dict(config=args.config, checkpoint=args.checkpoint, mmdet=mmdet.__version__)
+        record = _open_record(args, 'detectors', **settings)
+        measure_detectors(cfgs, record, **options, detections=args.detections, fused=args.fused)
+        show_table('Detectors in turns: medians; ratios are of times, pair by pair', record.rows)
+    else:
+        from xvit_det.benchmark.detector import measure_detector
+
+        record = _open_record(args, args.kind, config=args.config)
+        measure_detector(cfgs[args.config], record, **options)
+        show_table('Where the time goes: medians', record.rows)
+
+
+def _detector_configs(args: Namespace) -> 'dict[str, Config]':
+    """The config, and those beside it, which keep their own settings and get its data."""
+    if len({args.config, *args.beside}) <= len(args.beside):
+        raise InputError(f'--beside {" ".join(args.beside)}: name each config once, and not {args.config} again')
     from xvit_det.config.load import load_config
 
-    cfg = load_config(args.config, data_root=args.data_root, options=args.cfg_options)
-    if cfg.get('default_scope') != 'mmdet':
-        raise InputError(f'config {args.config} is no MMDetection config: its default_scope is not mmdet')
-    check_data(cfg, ('train', 'test'))
-    record = _open_record(args, config=args.config)
-    measure_detector(cfg, record, device=args.device, repeats=args.repeats, checkpoint=args.checkpoint)
-    show_table('Where the time goes: medians', record.rows)
+    cfgs = {args.config: load_config(args.config, data_root=args.data_root, options=args.cfg_options)}
+    cfgs |= {name: load_config(name) for name in args.beside}
+    for name, cfg in cfgs.items():
+        if (scope := cfg.get('default_scope')) != 'mmdet':
+            raise InputError(f'config {name} is no MMDetection config: its default_scope is {scope!r}, not mmdet')
+    return cfgs
 
 
 def _show_record(args: Namespace) -> None:
@@ -123,7 +151,7 @@ def _show_record(args: Namespace) -> None:
     print(f'Plot: {out}')
 
 
-def _open_record(args: Namespace, **settings: object) -> 'Record':
+def _open_record(args: Namespace, kind: str, **settings: object) -> 'Record':
     """Set the number of threads, which is part of the header, and open the record."""
     import torch
 
@@ -134,7 +162,7 @@ def _open_record(args: Namespace, **settings: object) -> 'Record':
     if args.resume and not args.json:
         raise InputError('--resume continues the file given by --json; give one')
     torch.set_num_threads(args.threads or torch.get_num_threads())
-    return Record(make_header(args.kind, args.device, **settings), args.json, args.resume)
+    return Record(make_header(kind, args.device, **settings), args.json, args.resume)
 
 
 def _parser() -> ArgumentParser:
@@ -146,14 +174,37 @@ def _parser() -> ArgumentParser:
     loader = _config_parser(kinds, 'loader', "is a config's data pipeline fast enough for its model?")
     loader.add_argument('--workers', nargs='+', type=int, default=[0, 1, 2, 4], help='processes (default: 0 1 2 4)')
     loader.add_argument('--batches', type=int, default=20, help='batches to load for each (default: %(default)s)')
-    detector = _config_parser(kinds, 'detector', "where the time of a detector's training and test step goes")
-    detector.add_argument('--checkpoint', help='weights; random ones find no objects, so that no masks are made')
+    _detector_parser(kinds)
     plot = _subparser(kinds, 'plot', 'plot a record of speed, memory or scaling')
     plot.add_argument('--out', type=Path, metavar='FILE', help='PNG, SVG or PDF (default: beside the JSON)')
-    table = _subparser(kinds, 'table', 'print a record of speed as a Markdown table')
+    table = _subparser(kinds, 'table', 'print a record of speed or of detectors as a Markdown table')
     for parser_of_record in (plot, table):
         parser_of_record.add_argument('record', type=Path, metavar='JSON', help='what --json wrote')
     return parser
+
+
+def _detector_parser(kinds: _SubParsersAction) -> None:
+    text = "where the time of a detector's training and test step goes, or what the steps take beside other detectors"
+    parser = _config_parser(kinds, 'detector', text)
+    parser.add_argument('--checkpoint', help='weights; random ones find no objects, so that no masks are made')
+    parser.add_argument('--phases', nargs='+', default=list(PHASES), choices=PHASES, help='default: both')
+    parser.add_argument(
+        '--beside',
+        nargs='+',
+        default=[],
+        metavar='CONFIG',
+        help="compare whole detectors in turns, all with the first one's images; --cfg-options are the first one's; "
+        'mmdet::FOLDER/NAME.py is a config that mmdet ships',
+    )
+    parser.add_argument('--fused', action='store_true', help='compare the test step with that after fuse()')
+    parser.add_argument(
+        '--detections',
+        type=int,
+        default=100,
+        metavar='N',
+        help='with --beside or --fused, detectors with random weights get a score threshold at which they keep this '
+        'many objects in an image (default: %(default)s)',
+    )
 
 
 def _subparser(kinds: _SubParsersAction, kind: str, text: str, epilog: str = '') -> ArgumentParser:

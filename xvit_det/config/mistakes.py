@@ -1,7 +1,7 @@
 """Mistakes in a config that come up while it is read, built or run, each as one sentence."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import extract_tb, format_exception, walk_tb
@@ -74,9 +74,9 @@ def _place(cfg: Config, node: Mapping[str, Any]) -> str:
     return next((f'{path}: ' for path, part in parts(sections) if dict(part) == dict(node)), '')
 
 
-def parts(node: Any, where: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:
+def parts(node: Any, where: str = '') -> Iterator[tuple[str, MutableMapping[str, Any]]]:
     """All dicts in a config with their paths."""
-    if isinstance(node, Mapping):
+    if isinstance(node, MutableMapping):
         if where:
             yield where, node
         children: Any = node.items()

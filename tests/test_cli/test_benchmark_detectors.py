@@ -41,10 +41,25 @@ def rows_of(path: Path) -> dict[tuple, dict]:
 def test_detectors_take_turns(configs, tmp_path, capsys):
     xvit, resnet = configs
     path = tmp_path / 'detectors.json'
-    main(['detector', xvit, '--beside', resnet, '--fused', '--detections', '3', *SHORT, '--json', str(path)])
+    main(
+        [
+            'detector',
+            xvit,
+            '--beside',
+            resnet,
+            '--fused',
+            'fp32',
+            'bf16',
+            '--detections',
+            '3',
+            *SHORT,
+            '--json',
+            str(path),
+        ]
+    )
     rows = rows_of(path)
-    tested = {('test', xvit, False), ('test', xvit, True), ('test', resnet, False)}
-    assert set(rows) == tested | {('training', xvit, False), ('training', resnet, False)}
+    tested = {('test', xvit, fused) for fused in (None, 'fp32', 'bf16')} | {('test', resnet, None)}
+    assert set(rows) == tested | {('training', xvit, None), ('training', resnet, None)}
     for (phase, name, fused), row in rows.items():
         assert 0 < row['ms_min'] <= row['ms'] <= row['ms_max']
         assert row['detections'] == (3 if phase == 'test' else None)
@@ -53,9 +68,9 @@ def test_detectors_take_turns(configs, tmp_path, capsys):
     capsys.readouterr()
     main(['table', str(path)])
     title, _, *lines = capsys.readouterr().out.splitlines()
-    assert title == '| detector | test step, ms | ratio | training step, ms | ratio |' and len(lines) == 3
-    (after_fuse,) = [line for line in lines if 'after `fuse()`' in line]
-    ratio = rows['test', xvit, True]['ratio_to_first']
+    assert title == '| detector | test step, ms | ratio | training step, ms | ratio |' and len(lines) == 4
+    (after_fuse,) = [line for line in lines if 'after `fuse()`, bf16' in line]
+    ratio = rows['test', xvit, 'bf16']['ratio_to_first']
     assert after_fuse.endswith(f'| {ratio:.2f}x | – | – |')
 
 
@@ -77,7 +92,7 @@ def test_a_checkpoints_model_keeps_its_threshold(configs, tmp_path):
     argv = ['detector', xvit, '--beside', resnet, '--checkpoint', str(tmp_path / 'weights.pth'), '--phases', 'test']
     main([*argv, '--detections', '3', *SHORT, '--json', str(path)])
     rows = rows_of(path)
-    assert rows['test', xvit, False]['detections'] == 8 and rows['test', resnet, False]['detections'] == 3
+    assert rows['test', xvit, None]['detections'] == 8 and rows['test', resnet, None]['detections'] == 3
 
 
 def test_parts_of_one_phase(configs, tmp_path):

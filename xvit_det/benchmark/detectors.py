@@ -16,13 +16,13 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from xvit_det.benchmark.cases import PHASES
+from xvit_det.benchmark.cases import DTYPES, PHASES
 from xvit_det.benchmark.record import Record
 from xvit_det.benchmark.timing import interleave, median_ratio
 from xvit_det.benchmark.training import build_loader, build_training, drop_pretrained
 from xvit_det.deploy import fuse
 
-Key = tuple[str, bool]  # a config's name, and whether its model is fused
+Key = tuple[str, str | None]  # a config's name, and one of ``DTYPES`` in which its fused model computes
 
 
 def measure_detectors(
@@ -34,7 +34,7 @@ def measure_detectors(
     repeats: int,
     detections: int,
     checkpoint: str | None = None,
-    fused: bool = False,
+    fused: Sequence[str] = (),
 ) -> None:
     """Add a row for each phase and detector.
 
@@ -46,7 +46,8 @@ def measure_detectors(
         repeats: Timed steps of each kind.
         detections: Objects that a detector with random weights keeps in an image.
         checkpoint: The first detector's weights, with which it keeps its own score threshold.
-        fused: Whether the first detector also takes part in the test after :func:`~xvit_det.deploy.fuse`.
+        fused: In which of ``DTYPES`` the first detector also takes part in the test after
+            :func:`~xvit_det.deploy.fuse`.
 
     Raises:
         InputError: ``fused``, but the first detector has no backbone of this package.
@@ -59,9 +60,10 @@ def measure_detectors(
         for name, cfg in cfgs.items():
             drop_pretrained(cfg.model)
             weights = checkpoint if name == first else None
-            models[name, False], optimizers[name, False] = build_training(cfg, device, weights)
-        if fused:
-            models[first, True] = fuse(copy.deepcopy(models[first, False]).eval())
+            models[name, None], optimizers[name, None] = build_training(cfg, device, weights)
+        for name in fused:
+            dtype = getattr(torch, DTYPES[name])
+            models[first, name] = fuse(copy.deepcopy(models[first, None]).eval(), dtype=dtype)
         if 'training' in phases:
             _measure_training(models, optimizers, batches['training'], record, repeats)
         if 'test' in phases:

@@ -27,7 +27,7 @@ def _detectors(rows: list[dict]) -> str:
     titles = ['detector', *(title for phase in phases for title in (f'{phase} step, ms', 'ratio'))]
     lines = [f'| {" | ".join(titles)} |', '|-|' + '-:|-:|' * len(phases)]
     for model, fused in dict.fromkeys((row['model'], row['fused']) for row in rows):
-        cells = [f'`{model}`' + (', after `fuse()`' if fused else '')]
+        cells = [f'`{model}`' + (f', after `fuse()`, {fused}' if fused else '')]
         for phase in phases:
             row = found.get((phase, model, fused))
             cells += [f'{row["ms"]:.0f}', f'{row["ratio_to_first"]:.2f}x'] if row else ['–', '–']

@@ -98,7 +98,7 @@ def _loader(args: Namespace) -> None:
 
 def _detector(args: Namespace) -> None:
     """``detector``: the parts of one, or several as a whole."""
-    if args.fused and 'test' not in args.phases:
+    if args.fused is not None and 'test' not in args.phases:
         raise InputError(f'--fused compares test steps, which --phases {" ".join(args.phases)} leaves out')
     cfgs = _detector_configs(args)
     from xvit_det.benchmark.screen import show_table
@@ -106,14 +106,15 @@ def _detector(args: Namespace) -> None:
 
     check_data(cfgs[args.config], [PHASES[phase] for phase in args.phases])
     options = dict(phases=args.phases, device=args.device, repeats=args.repeats, checkpoint=args.checkpoint)
-    if args.beside or args.fused:
+    fused = [] if args.fused is None else args.fused or ['fp32']
+    if args.beside or fused:
         import mmdet
 
         from xvit_det.benchmark.detectors import measure_detectors
 
         settings = dict(config=args.config, checkpoint=args.checkpoint, mmdet=mmdet.__version__)
         record = _open_record(args, 'detectors', **settings)
-        measure_detectors(cfgs, record, **options, detections=args.detections, fused=args.fused)
+        measure_detectors(cfgs, record, **options, detections=args.detections, fused=fused)
         show_table('Detectors in turns: medians; ratios are of times, pair by pair', record.rows)
     else:
         from xvit_det.benchmark.detector import measure_detector
@@ -196,7 +197,13 @@ def _detector_parser(kinds: _SubParsersAction) -> None:
         help="compare whole detectors in turns, all with the first one's images; --cfg-options are the first one's; "
         'mmdet::FOLDER/NAME.py is a config that mmdet ships',
     )
-    parser.add_argument('--fused', action='store_true', help='compare the test step with that after fuse()')
+    parser.add_argument(
+        '--fused',
+        nargs='*',
+        choices=('fp32', 'bf16'),
+        metavar='DTYPE',
+        help='compare the test step with that after fuse(), in fp32 (the default) or bf16, or in both',
+    )
     parser.add_argument(
         '--detections',
         type=int,

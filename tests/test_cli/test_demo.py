@@ -51,6 +51,7 @@ def test_demo_runs_and_shows_only_what_matters(tiny):
     assert run.returncode == 0, run.stdout + run.stderr
     assert not [line for line in run.stderr.splitlines() if not line.endswith('…')]  # what takes seconds is said
     assert 'Drawing 12 + 4 scenes' in run.stdout
+    assert re.search(r' on (cpu|cuda) in (float32|bfloat16), 1 epochs of', run.stdout)
     assert 'epoch 1/1  loss' in run.stdout
     for name in scores.values():
         assert len(re.findall(rf'\b{name} 0\.', run.stdout)) == 2, 'once for the epoch, once at the end'

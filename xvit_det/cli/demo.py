@@ -58,11 +58,24 @@ def main(argv: Arguments = None) -> None:
     log_file(args).write_text('')
     if args.processes is None:
         args.processes = 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+    args.precision = _precision(args.processes)
+    args.given = sys.argv[1:] if argv is None else [*argv]
     stage(None)  # it has a live line
     if args.processes == 1:
         demo(args)
     else:
         _spawn(args)
+
+
+def _precision(processes: int) -> str:
+    """In which type to train, decided once for all processes: trials in each of them could disagree."""
+    import torch
+
+    from xvit_det.kernels import bfloat16_trial
+
+    if processes > 1:
+        torch.set_num_threads(1)  # as in each of the processes
+    return 'bfloat16' if not torch.cuda.is_available() and bfloat16_trial.is_faster() else 'float32'
 
 
 def _spawn(args: Namespace) -> None:

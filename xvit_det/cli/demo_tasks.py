@@ -29,6 +29,7 @@ class Task:
         ensure: Makes sure that a folder holds the scenes of a specification, with what this task reads.
         figures: From the metrics of an evaluation to all figures, from 0 to 1.
         draw: Draws a dataset's annotations and the results of the model for its first images.
+        slowdown: The time of all training with its evaluations, divided by that of as many first iterations.
         spec: Which scenes.
     """
 
@@ -39,6 +40,7 @@ class Task:
     ensure: Callable[[Path, ShapesSpec], Path]
     figures: Callable[[dict[str, float]], dict[str, float]]
     draw: Callable[[Path, BaseDataset, Sequence[Any]], None]
+    slowdown: float
     spec: type[ShapesSpec] = ShapesSpec
 
 
@@ -109,6 +111,7 @@ _DETECTION: dict[str, Any] = dict(
     ensure=ensure_shapes,
     figures=_coco_figures,
     draw=_draw_detections,
+    slowdown=1.15,  # 1.1 for masks and boxes, of which early proposals have few to learn, and the evaluations
 )
 TASKS = {
     'context': Task(config='mask_rcnn_xvit_context', spec=ContextSpec, **_DETECTION),
@@ -121,5 +124,6 @@ TASKS = {
         ensure=ensure_label_maps,
         figures=_iou_figures,
         draw=_draw_segmentations,
+        slowdown=1.0,
     ),
 }

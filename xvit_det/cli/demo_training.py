@@ -5,8 +5,9 @@ import os
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from io import StringIO, TextIOBase
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xvit_det.cli.common import command_line
+from xvit_det.cli.demo_forecast import Forecast
 from xvit_det.cli.demo_tasks import TASKS, Task
 from xvit_det.config.data_paths import set_data_root
 from xvit_det.config.launch import join_cpu_group, told_losses
-from xvit_det.engine.amp import cpu_computes_bfloat16
 from xvit_det.engine.divergence import StopAtDivergence
 from xvit_det.hub import find_config
 from xvit_det.visualization.curves import draw_curve
@@ -59,11 +60,13 @@ def _run(args: Namespace, console: Console) -> None:
         watch = _Watch(task, progress)
         runner = Runner.from_cfg(cfg)
         runner.register_hook(watch, priority='VERY_LOW')
+        forecast = Forecast(partial(console.print, soft_wrap=True), task.slowdown, _shorter(args))
+        runner.register_hook(forecast, priority='VERY_LOW')
         runner.register_hook(StopAtDivergence())
         parameters = sum(p.numel() for p in runner.model.parameters())
         console.print(
-            f'Training {task.model} with a small X-ViT ({parameters / 1e6:.1f} M parameters) on {get_device()}, '
-            f'{runner.max_epochs} epochs of {len(runner.train_dataloader)} iterations.',
+            f'Training {task.model} with a small X-ViT ({parameters / 1e6:.1f} M parameters) on {get_device()} '
+            f'in {args.precision}, {runner.max_epochs} epochs of {len(runner.train_dataloader)} iterations.',
             soft_wrap=True,
         )
         console.print(f'What OpenMMLab prints goes into {log_file(args)}', soft_wrap=True)
@@ -87,6 +90,13 @@ def _run(args: Namespace, console: Console) -> None:
     images = Path(runner.val_dataloader.dataset.get_data_info(0)['img_path']).parent
     words = ('predict', images, '--checkpoint', args.work_dir / CHECKPOINT)
     console.print(f'Try it on its images:\n  {command_line(*words)}', soft_wrap=True)
+
+
+def _shorter(args: Namespace) -> Callable[[int], str] | None:
+    """The user's command with a number of epochs; none for those who have chosen one."""
+    if args.epochs:
+        return None
+    return lambda epochs: command_line('demo', *args.given, '--epochs', str(epochs))
 
 
 def _print_classes(figures: dict[str, float], console: Console) -> None:
@@ -119,7 +129,7 @@ def _config(args: Namespace, task: Task, console: Console) -> Config:
     if args.epochs:
         cfg.merge_from_dict({'train_cfg.max_epochs': args.epochs, 'param_scheduler.1.end': args.epochs})
         cfg.param_scheduler[1].T_max = args.epochs
-    if not torch.cuda.is_available() and cpu_computes_bfloat16():
+    if args.precision == 'bfloat16':
         cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
     cfg.default_hooks.checkpoint.filename_tmpl = CHECKPOINT
     cfg.work_dir = str(args.work_dir)
@@ -215,6 +225,7 @@ def _write_results(runner: Runner, watch: _Watch, task: Task, args: Namespace) -
         epochs=runner.max_epochs,
         seed=args.seed,
         device=get_device(),
+        precision=args.precision,
         evaluations=watch.evaluations,
     )
     (args.work_dir / 'metrics.json').write_text(json.dumps(figures, indent=2) + '\n')

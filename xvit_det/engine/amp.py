@@ -43,15 +43,9 @@ def AutoAmpOptimWrapper(dtype: str | None = None, loss_scale: Any = None, **kwar
     return AmpOptimWrapper(dtype=dtype, loss_scale=loss_scale, **kwargs)
 
 
-def cpu_computes_bfloat16() -> bool:
-    """Whether this CPU has native bfloat16 products; without, bfloat16 is slower than float32."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, 'get_capabilities') else {}
-    return bool(capabilities.get('avx512_bf16') or capabilities.get('amx_bf16'))
-
-
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """The forward pass in bfloat16 on any device, meant for CPUs with :func:`cpu_computes_bfloat16`."""
+    """The forward pass in bfloat16 on any device; :mod:`xvit_det.kernels.bfloat16_trial` tells whether a CPU gains."""
 
     @contextmanager
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:

@@ -81,3 +81,32 @@ def test_a_fused_backbone_gives_the_same_with_either_kernel(monkeypatch):
             monkeypatch.setenv(linear_trial.VARIABLE, choice)
             for a, b in zip(backbone(image), plain, strict=True):
                 assert (a - b).abs().max() <= 1e-5 * b.abs().max()
+
+
+@pytest.mark.parametrize('choice', ['onednn', 'torch'])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_mlp_in_groups(monkeypatch, choice, dtype):
+    """Tokens in groups, the last of them a smaller one, give what all of them give at once, also under autocast and
+    where a gradient is recorded."""
+    monkeypatch.setenv(linear_trial.VARIABLE, choice)
+    torch.manual_seed(0)
+    norm = torch.nn.LayerNorm(24, elementwise_affine=False)
+    fc1, fc2 = (onednn.OneDNNLinear(torch.nn.Linear(*sides)).to(dtype) for sides in ((24, 60), (60, 24)))
+    x = torch.randn(2, 9, 24, dtype=dtype)
+    expected = x.double() + F.linear(
+        F.gelu(F.linear(norm(x).double(), fc1.weight.double(), fc1.bias.double())),
+        fc2.weight.double(),
+        fc2.bias.double(),
+    )
+    tolerance = TOLERANCES.get(dtype, 1e-9) * expected.abs().max()
+    for group in (4, 9, 100):
+        monkeypatch.setattr(onednn, 'GROUP', group)
+        with torch.no_grad():
+            assert (onednn.mlp_add(x, norm, fc1, fc2) - expected).abs().max() <= tolerance
+            with torch.autocast('cpu', torch.bfloat16):
+                out = onednn.mlp_add(x, norm, fc1, fc2)
+            assert (out - expected).abs().max() <= TOLERANCES[torch.bfloat16] * expected.abs().max()
+        needs = x.clone().requires_grad_()
+        out = onednn.mlp_add(needs, norm, fc1, fc2)
+        out.sum().backward()
+        assert (out - expected).abs().max() <= tolerance and needs.grad.abs().min() > 0

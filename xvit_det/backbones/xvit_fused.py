@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from xvit_det.folding import fold_after, fold_layer_norm
-from xvit_det.kernels.onednn import linear_add
+from xvit_det.kernels.onednn import linear_add, mlp_add
 from xvit_det.layers.lpi import FusedLPI
 from xvit_det.layers.norm import is_constant
 from xvit_det.mixers.base import MatrixMixer
@@ -50,7 +50,7 @@ class FusedXViTBlock(nn.Module):
         else:
             x = _add(x, self.affine1(self.attn(self.norm1(x), valid, size)))
         x = _add(x, self.lpi(self.norm2(x), size, valid))
-        return linear_add(x, self.fc1(self.norm3(x), act='gelu'), self.fc2.weight, self.fc2.bias)
+        return mlp_add(x, self.norm3, self.fc1, self.fc2)
 
 
 def _add(x: Tensor, y: Tensor) -> Tensor:

@@ -184,6 +184,17 @@ def speed_summary() -> str:
     return table(titles, lines)
 
 
+def fused() -> str:
+    """X-ViT-S after fuse() beside before it, by instructions."""
+    titles = ['instructions', 'image', 'dtype', 'plain, ms', 'fused, ms', 'plain / fused', 'oneDNN / PyTorch', 'GFLOP/s']
+    lines = []
+    for r in record('fused')['rows']:
+        times = f'{r["plain_ms"]:.0f}', f'{r["fused_ms"]:.0f}', f'{r["plain_by_fused"]:.2f}x'
+        case = r['instructions'], r['size'], r['dtype']
+        lines.append((*case, *times, f'{r["onednn_trial"]:.2f}x', f'{r["gflops"]:.0f}'))
+    return table(titles, lines, texts=3)
+
+
 def memory() -> str:
     """Peak memory of a training step."""
     rows = {(row['model'], row['with_cp']): row for row in record('memory')['rows']}
@@ -483,6 +494,7 @@ TABLES: dict[str, Callable[[], str]] = {
     'vix_tables': lambda: to_markdown(paper_rows()),
     'speed_summary': speed_summary,
     'speed': lambda: benchmark_markdown(record('speed')) + '\n',
+    'fused': fused,
     'memory': memory,
     'detector': detector,
     'detectors': lambda: benchmark_markdown(record('detectors')) + '\n',

@@ -498,6 +498,7 @@ TABLES: dict[str, Callable[[], str]] = {
     'memory': memory,
     'detector': detector,
     'detectors': lambda: benchmark_markdown(record('detectors')) + '\n',
+    'detectors_avx2': lambda: benchmark_markdown(record('detectors_avx2')) + '\n',
     'memory_format': memory_format,
     'mixers': mixers,
     'training_memory': training_memory,

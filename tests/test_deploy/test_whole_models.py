@@ -5,12 +5,12 @@ import pickle
 
 import pytest
 import torch
+from mmcv.cnn.bricks.conv_ws import ConvWS2d
 from mmdet.structures import DetDataSample
 from torch import nn
 
 import xvit_det
 from xvit_det import InputError
-from xvit_det.backbones import Backbone
 from xvit_det.deploy import fuse
 from xvit_det.kernels import bfloat16_trial
 from xvit_det.kernels.onednn import OneDNNLinear
@@ -104,6 +104,32 @@ def test_bfloat16_finds_nearly_the_same(name, small_detector, detect):
     assert all(torch.equal(a, b) for a, b in zip(low.neck(maps), copies[1](maps), strict=True))
 
 
+@torch.no_grad()
+def test_layers_that_compute_something_else_stay_as_they_are():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = xvit_det.XViT(arch='tiny', out_type='featmap', out_indices=-1)
+            self.conv = ConvWS2d(192, 8, 3)  # calls weight.view
+            self.fc = nn.utils.weight_norm(nn.Linear(8, 4))  # a hook computes its weight
+
+        def forward(self, x):
+            return self.fc(self.conv(self.backbone(x)[-1]).mean((2, 3)))
+
+    model, image = Model().eval(), torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(fuse(copy.deepcopy(model))(image), model(image), rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_after_its_backbone(small_detector, detect):
+    model = small_detector('retinanet_xvit_s_1x')
+    at_once = fuse(copy.deepcopy(model), dtype=torch.bfloat16)
+    fuse(model.backbone, dtype=torch.bfloat16)
+    fuse(model, dtype=torch.bfloat16)
+    assert dict(parts(model)) == dict(parts(at_once))
+    for a, b in zip(detect(model), detect(at_once), strict=True):
+        assert torch.equal(a.bboxes, b.bboxes)
+
+
 @pytest.mark.parametrize(('faster', 'dtype'), [(True, torch.bfloat16), (False, torch.float32)])
 def test_auto_follows_the_trial(monkeypatch, faster, dtype):
     monkeypatch.setattr(bfloat16_trial, 'is_faster', lambda: faster)
@@ -147,11 +173,13 @@ def test_other_heads_stay_in_float32(name):
     assert {weight.dtype for weight in low.backbone.parameters()} == {torch.bfloat16}
 
 
-def test_wrong_arguments():
+def test_wrong_arguments(monkeypatch):
     backbone = xvit_det.XViT(arch='tiny').eval()
     with pytest.raises(InputError, match=r"dtype is torch.float16, .* one of 'auto', torch.float32, torch.bfloat16"):
         fuse(backbone, dtype=torch.float16)
     assert not backbone.is_fused
     with pytest.raises(InputError, match='bfloat16 needs a model with a part named backbone, which Sequential lacks'):
         fuse(nn.Sequential(backbone), dtype=torch.bfloat16)
-    assert isinstance(fuse(nn.Sequential(backbone))[0], Backbone)
+    assert not backbone.is_fused
+    monkeypatch.setattr(bfloat16_trial, 'is_faster', lambda: True)
+    assert next(fuse(nn.Sequential(backbone), dtype='auto').parameters()).dtype == torch.float32

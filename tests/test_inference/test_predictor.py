@@ -1,5 +1,6 @@
 """Predictions are those that ``xvit-det test`` evaluates; checkpoints that do not fit are refused."""
 
+import copy
 import pickle
 from pathlib import Path
 
@@ -111,6 +112,11 @@ def test_all_kinds_of_images_alone_and_in_lists(model, image):
 def test_fusing_changes_the_last_digits_only(model, detector, image):
     fused, plain = xvit_det.load(detector, fuse=True).predict(image, score=0), model.predict(image, score=0)
     assert fused.scores == pytest.approx(plain.scores, abs=1e-4)
+
+
+def test_a_model_can_be_copied(model, image):
+    copied = pickle.loads(pickle.dumps(model.model)), copy.deepcopy(model)
+    assert len(copied[1].predict(image, score=0)) == len(model.predict(image, score=0))
 
 
 def test_no_masks_are_computed_below_the_score(model, image):

@@ -105,9 +105,10 @@ def limit_detections(model: Any, batch: dict, detections: int) -> None:
     settings = getattr(head, 'test_cfg', None) or {}
     if 'score_thr' not in settings:
         return
-    settings['score_thr'] = 0.0
+    settings.update(score_thr=0.0, max_per_img=detections)
     best = predicted_scores(model, batch).sort(descending=True).values[: detections * len(batch['inputs'])]
-    settings['score_thr'] = best[-1].nextafter(best.new_zeros(())).item()  # scores must be above it
+    if len(best):
+        settings['score_thr'] = best[-1].nextafter(best.new_zeros(())).item()  # scores must be above it
 
 
 def predicted_scores(model: Any, batch: dict) -> Tensor:

@@ -40,11 +40,9 @@ def drop_pretrained(model: MutableMapping) -> None:
     """Remove weights that a model's config would download, from all its parts."""
     for _, part in parts(model, 'model'):
         for key, value in part.items():
-            if (
-                key in ('pretrained', 'teacher_ckpt')
-                or isinstance(value, Mapping)
-                and value.get('type') == 'Pretrained'
-            ):
+            inits = value if isinstance(value, list) else [value]
+            pretrained = any(isinstance(init, Mapping) and init.get('type') == 'Pretrained' for init in inits)
+            if pretrained or key in ('pretrained', 'teacher_ckpt'):
                 part[key] = None
 
 

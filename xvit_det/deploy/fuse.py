@@ -24,8 +24,7 @@ def fuse(model: nn.Module, *, channels_last: bool = True, dtype: torch.dtype | s
             finds it faster. ``torch.float32``: the model stays as it is.
 
     Returns:
-        The same model. It takes float32 images and returns float32 results in any case, and its parameters require no
-        gradient.
+        The same model. Of one given in float32, images and results stay in float32. Its parameters require no gradient.
 
     Raises:
         InputError: The model contains no backbone of this package, or one in training mode; there is no such dtype; or
@@ -40,9 +39,10 @@ def fuse(model: nn.Module, *, channels_last: bool = True, dtype: torch.dtype | s
     fused = {part for backbone in backbones for part in backbone.modules()}
     for module in [module for module in model.modules() if module not in fused]:
         for name, part in module.named_children():
-            if type(part) is nn.Linear:  # a subclass may compute something else
+            # A subclass may compute something else, and so may a hook, such as that of a weight norm.
+            if type(part) is nn.Linear and not part._forward_pre_hooks and not part._forward_hooks:
                 setattr(module, name, OneDNNLinear(part).eval())
-        if channels_last and not list(module.children()):
+        if channels_last and type(module).__name__ in ('Conv2d', 'ConvTranspose2d'):  # PyTorch's, and mmcv's
             nn.utils.convert_conv2d_weight_memory_format(module, torch.channels_last)
     if dtype == torch.bfloat16:
         compute_in_bfloat16(model)

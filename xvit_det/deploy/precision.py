@@ -1,10 +1,10 @@
 """bfloat16 for the parts of a model that stay accurate in it, and float32 for the others.
 
-Backbone, neck and the layers of known heads compute in bfloat16. Images, boxes and RoIAlign stay in float32: around
-1,000 pixels bfloat16 has steps of 4.
+Backbone, neck and the layers of known heads compute in bfloat16. Boxes and RoIAlign stay in float32: around 1,000
+pixels bfloat16 has steps of 4.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -27,12 +27,14 @@ def choose_dtype(model: nn.Module, dtype: torch.dtype | str) -> torch.dtype:
     """One of ``CHOICES``, with ``'auto'`` resolved by a trial on the device where the model is.
 
     Raises:
-        InputError: There is no such choice.
+        InputError: There is no such choice, or the model has no part named ``backbone`` for bfloat16.
     """
     if dtype not in CHOICES:
         raise InputError(f'dtype is {dtype!r}, but must be one of {", ".join(map(repr, CHOICES))}')
-    if isinstance(dtype, torch.dtype):
-        return dtype
+    if dtype == torch.bfloat16 and _backbone(model) is None:
+        raise InputError(f'bfloat16 needs a model with a part named backbone, which {type(model).__name__} lacks')
+    if isinstance(dtype, torch.dtype) or _backbone(model) is None:
+        return dtype if isinstance(dtype, torch.dtype) else torch.float32
     device = next(model.parameters()).device.type
     native = device == 'cuda' and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native or device == 'cpu' and bfloat16_trial.is_faster() else torch.float32
@@ -45,15 +47,9 @@ def compute_in_bfloat16(model: nn.Module) -> None:
 
     Args:
         model: A backbone, or a model of OpenMMLab with ``backbone``, perhaps ``neck``, and heads.
-
-    Raises:
-        InputError: The model has no part named ``backbone``.
     """
-    backbone = model if isinstance(model, Backbone) else getattr(model, 'backbone', None)
-    if backbone is None:
-        raise InputError(f'bfloat16 needs a model with a part named backbone, which {type(model).__name__} lacks')
-    if next(backbone.parameters()).dtype == torch.bfloat16:
-        return
+    backbone = _backbone(model)
+    assert backbone is not None
     trunk, neck = [backbone], getattr(model, 'neck', None)
     if isinstance(neck, nn.Module) and type(neck).__name__ in NECKS:
         trunk.append(neck)
@@ -63,12 +59,24 @@ def compute_in_bfloat16(model: nn.Module) -> None:
     if not heads or len(heads) + len(regions) < len(rest):
         heads, regions = [], []  # the others get the trunk's features in float32
     for part in trunk + heads:
-        part.to(torch.bfloat16)
-        part.register_forward_pre_hook(_cast_inputs_to_bfloat16)
+        _hook(part.to(torch.bfloat16), _cast_inputs_to_bfloat16)
     for part in heads or trunk[-1:]:
-        part.register_forward_hook(_cast_results_to_float32)
+        _hook(part, _cast_results_to_float32)
     for part in regions:
-        part.register_forward_pre_hook(_cast_inputs_to_float32)
+        _hook(part, _cast_inputs_to_float32)
+
+
+def _backbone(model: nn.Module) -> nn.Module | None:
+    return model if isinstance(model, Backbone) else getattr(model, 'backbone', None)
+
+
+def _hook(part: nn.Module, cast: Callable) -> None:
+    """Cast a part's inputs or results, once."""
+    if cast is _cast_results_to_float32:
+        if cast not in part._forward_hooks.values():
+            part.register_forward_hook(cast)
+    elif cast not in part._forward_pre_hooks.values():
+        part.register_forward_pre_hook(cast)
 
 
 def _parts(model: nn.Module) -> Iterator[nn.Module]:

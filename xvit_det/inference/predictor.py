@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, overload
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from xvit_det.image_files import check_file
 from xvit_det.inference.images import read_image
 from xvit_det.inference.results import Prediction
 
+# A model's settings are changed while it predicts, so that another thread has to wait.
+_LOCKS: WeakKeyDictionary[BaseModel, threading.Lock] = WeakKeyDictionary()
 TASKS = {'mmseg': 'segmentation', 'mmpretrain': 'classification'}  # of OpenMMLab's packages; others detect
 
 
@@ -40,7 +43,6 @@ class Predictor:
         self.model = model
         self.cfg = cfg
         self.classes = classes
-        self._lock = threading.Lock()  # predictions of other threads may have another score
         scope = cfg.get('default_scope')
         pipeline = inference_pipeline(cfg)
         if full_size:
@@ -160,7 +162,7 @@ class Predictor:
         self, prepared: list[dict[str, Any]], images: Sequence[Any], score: float, top_k: int
     ) -> list[Prediction]:
         self.model.eval()  # somebody may have trained it in between
-        with self._lock, no_work_below(self.model, score):
+        with no_work_below(self.model, score):
             samples = self.model.test_step(pseudo_collate(prepared))
         return [self._convert(*pair, score=score, top_k=top_k) for pair in zip(samples, images, strict=True)]
 
@@ -184,16 +186,18 @@ class Predictor:
 def no_work_below(model: BaseModel, score: float) -> Iterator[None]:
     """Let a detector with heads for regions drop objects below a score before it computes their masks.
 
-    What is left is the same: non-maximum suppression never lets a box remove one with a higher score.
+    What is left is the same up to rounding: non-maximum suppression never lets a box remove one with a higher score.
     """
     cfg = getattr(getattr(model, 'roi_head', None), 'test_cfg', None) or {}
-    before = cfg.get('score_thr')
-    if before is not None:
-        cfg['score_thr'] = max(before, score * (1 - 1e-6))  # mmdet keeps what is above, we what is not below
-    try:
+    if 'score_thr' not in cfg:
         yield
-    finally:
-        if before is not None:
+        return
+    with _LOCKS.setdefault(model, threading.Lock()):
+        before = cfg['score_thr']
+        cfg['score_thr'] = max(before, score * (1 - 1e-6))  # mmdet keeps what is above, we what is not below
+        try:
+            yield
+        finally:
             cfg['score_thr'] = before
 
 

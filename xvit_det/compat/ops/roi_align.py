@@ -1,7 +1,7 @@
 """Average pooling of regions.
 
 torchvision computes it in one thread on a CPU, where it takes an eighth of Mask R-CNN's time. So regions (forward) or
-channels (backward) are split between PyTorch's threads, which leaves every number as it is.
+channels (backward) are split between some threads, which leaves every number as it is.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from torch import Tensor
 from xvit_det.compat.ops import missing, wide
 
 FEW = 1 << 20  # values below which a second thread costs more than it saves
+MANY = 8  # threads; each may start others, to copy its part
 
 
 def roi_align_forward(
@@ -34,7 +35,8 @@ def roi_align_forward(
     if pool_mode == 0:
         raise missing('roi_align with pool_mode="max"')
     size = (aligned_height, aligned_width)
-    input, rois = wide(input).contiguous(), rois.to(wide(input).dtype)
+    input = wide(input).contiguous()
+    rois = rois.to(input.dtype)
 
     def pool(regions: Tensor, pooled: Tensor) -> None:
         pooled.copy_(torchvision.ops.roi_align(input, regions, size, spatial_scale, sampling_ratio, aligned))
@@ -67,8 +69,8 @@ def roi_align_backward(
 
 
 def _in_threads(function: Callable[[Tensor, Tensor], None], given: Tensor, result: Tensor, dim: int) -> None:
-    """Call the function on as many slices of both tensors along a dimension as PyTorch has threads for a CPU."""
-    number = torch.get_num_threads() if result.device.type == 'cpu' and result.numel() > FEW else 1
+    """Call the function on as many slices of both tensors along a dimension as PyTorch has threads for a CPU, at most ``MANY``."""
+    number = min(torch.get_num_threads(), MANY) if result.device.type == 'cpu' and result.numel() > FEW else 1
     parts = list(zip(given.chunk(number, dim), result.chunk(number, dim), strict=True))
     if len(parts) == 1:
         return function(given, result)

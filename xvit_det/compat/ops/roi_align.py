@@ -69,7 +69,8 @@ def roi_align_backward(
 
 
 def _in_threads(function: Callable[[Tensor, Tensor], None], given: Tensor, result: Tensor, dim: int) -> None:
-    """Call the function on as many slices of both tensors along a dimension as PyTorch has threads for a CPU, at most ``MANY``."""
+    """Call the function on slices of both tensors along a dimension: on a CPU as many as PyTorch has threads, at most
+    ``MANY``."""
     number = min(torch.get_num_threads(), MANY) if result.device.type == 'cpu' and result.numel() > FEW else 1
     parts = list(zip(given.chunk(number, dim), result.chunk(number, dim), strict=True))
     if len(parts) == 1:

@@ -538,9 +538,11 @@ TABLES: dict[str, Callable[[], str]] = {
 def generated() -> dict[Path, str]:
     """Every file that holds something generated, and the text it should have."""
     texts = {REPO / 'configs' / path: text for path, text in metafiles().items()}
-    made = functools.cache(lambda name: TABLES[name]())
-    for page in (REPO / 'README.md', *sorted((REPO / 'docs').glob('*.md'))):
-        texts[page] = REGION.sub(lambda found: found[1] + made(found[2]) + found[3], page.read_text())
+    pages = [REPO / 'README.md', *sorted((REPO / 'docs').glob('*.md'))]
+    names = dict.fromkeys(found[2] for page in pages for found in REGION.finditer(page.read_text()))
+    made = {name: TABLES[name]() for name in names}  # takes minutes, in which somebody may edit a page
+    for page in pages:
+        texts[page] = REGION.sub(lambda found: found[1] + made[found[2]] + found[3], page.read_text())
     return texts
 
 

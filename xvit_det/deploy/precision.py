@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from mmengine.utils import apply_to
 from torch import Tensor, nn
 
 from xvit_det.backbones import Backbone
@@ -89,8 +88,12 @@ def _parts(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _cast(values: Any, dtype: torch.dtype) -> Any:
-    """Floating-point tensors, wherever they are, in another dtype."""
-    return apply_to(values, lambda x: isinstance(x, Tensor) and x.is_floating_point(), lambda x: x.to(dtype))
+    """Floating-point tensors, also in lists and tuples, in another dtype."""
+    if isinstance(values, Tensor):
+        return values.to(dtype) if values.is_floating_point() else values
+    if isinstance(values, list | tuple):
+        return type(values)(_cast(value, dtype) for value in values)
+    return values
 
 
 # Functions of the module, so that a model can be copied and pickled.

@@ -4,7 +4,7 @@ Backbone, neck and the layers of known heads compute in bfloat16. Boxes and RoIA
 pixels bfloat16 has steps of 4.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -30,10 +30,12 @@ def choose_dtype(model: nn.Module, dtype: torch.dtype | str) -> torch.dtype:
     """
     if dtype not in CHOICES:
         raise InputError(f'dtype is {dtype!r}, but must be one of {", ".join(map(repr, CHOICES))}')
-    if dtype == torch.bfloat16 and _backbone(model) is None:
+    if dtype != torch.float32 and _backbone(model) is None:
+        if dtype == 'auto':
+            return torch.float32
         raise InputError(f'bfloat16 needs a model with a part named backbone, which {type(model).__name__} lacks')
-    if isinstance(dtype, torch.dtype) or _backbone(model) is None:
-        return dtype if isinstance(dtype, torch.dtype) else torch.float32
+    if isinstance(dtype, torch.dtype):
+        return dtype
     device = next(model.parameters()).device.type
     native = device == 'cuda' and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native or device == 'cpu' and bfloat16_trial.is_faster() else torch.float32
@@ -58,24 +60,22 @@ def compute_in_bfloat16(model: nn.Module) -> None:
     if not heads or len(heads) + len(regions) < len(rest):
         heads, regions = [], []  # the others get the trunk's features in float32
     for part in trunk + heads:
-        _hook(part.to(torch.bfloat16), _cast_inputs_to_bfloat16)
+        part.to(torch.bfloat16)
+        _add_once(part._forward_pre_hooks, part.register_forward_pre_hook, _cast_inputs_to_bfloat16)
     for part in heads or trunk[-1:]:
-        _hook(part, _cast_results_to_float32)
+        _add_once(part._forward_hooks, part.register_forward_hook, _cast_results_to_float32)
     for part in regions:
-        _hook(part, _cast_inputs_to_float32)
+        _add_once(part._forward_pre_hooks, part.register_forward_pre_hook, _cast_inputs_to_float32)
 
 
 def _backbone(model: nn.Module) -> nn.Module | None:
     return model if isinstance(model, Backbone) else getattr(model, 'backbone', None)
 
 
-def _hook(part: nn.Module, cast: Callable) -> None:
-    """Cast a part's inputs or results, once."""
-    if cast is _cast_results_to_float32:
-        if cast not in part._forward_hooks.values():
-            part.register_forward_hook(cast)
-    elif cast not in part._forward_pre_hooks.values():
-        part.register_forward_pre_hook(cast)
+def _add_once(hooks: Mapping[int, Callable], register: Callable, hook: Callable) -> None:
+    """Register a hook that is not among these: a backbone may have been fused alone before."""
+    if hook not in hooks.values():
+        register(hook)
 
 
 def _parts(model: nn.Module) -> Iterator[nn.Module]:

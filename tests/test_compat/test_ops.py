@@ -189,26 +189,38 @@ class TestRoIAlign:
         for a, b in zip(low, full, strict=True):
             assert torch.equal(a, b.bfloat16())
 
-    @pytest.mark.parametrize('threads', [2, 3])
-    def test_threads_change_nothing(self, monkeypatch, threads):
-        maps = torch.rand(2, 5, 16, 16).contiguous(memory_format=torch.channels_last)
-        sizes = dict(aligned_height=3, aligned_width=2, spatial_scale=0.25, sampling_ratio=0, pool_mode=1, aligned=True)
-        for number in (0, 1, 40):
-            given = maps, random_rois(number, 2), sizes, torch.rand(number, 5, 3, 2)
-            alone = self.gradient(ours, *given)
-            with monkeypatch.context() as patch:
-                patch.setattr(torch, 'get_num_threads', lambda: threads)
-                patch.setattr(roi_align, 'FEW', -1)
-                for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
-                    with mode():
-                        for a, b in zip(self.gradient(ours, *given), alone, strict=True):
-                            assert torch.equal(a, b) and not a.requires_grad
+    @pytest.mark.parametrize('ratio', [0, 1, 3])
+    @pytest.mark.parametrize('aligned', [True, False])
+    @pytest.mark.parametrize('at_once', [1 << 22, 300])
+    def test_equals_torchvision(self, monkeypatch, ratio, aligned, at_once):
+        """Also with regions outside of the map and larger than it, none at all, and part by part."""
+        monkeypatch.setattr(roi_align, 'AT_ONCE', at_once)
+        torch.manual_seed(0)
+        maps = torch.randn(2, 16, 13, 9, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+        corners = torch.rand(60, 4, dtype=torch.float64) * 120 - 40
+        if not ratio:  # torchvision cannot count the samples of a region that is turned inside out
+            corners = torch.cat([corners[:, :2], corners[:, :2] + corners[:, 2:].abs()], dim=1)
+        rois = torch.cat([torch.arange(60)[:, None] % 2, corners], dim=1)
+        sizes = dict(aligned_height=3, aligned_width=2, spatial_scale=0.25, sampling_ratio=ratio, pool_mode=1)
+        for regions in (rois, rois[:1], rois[:0]):
+            grad = torch.randn(len(regions), 16, 3, 2, dtype=torch.float64)
+            out, back = self.gradient(ours, maps, regions, dict(sizes, aligned=aligned), grad)
+            given = maps.clone().requires_grad_()
+            reference = torchvision.ops.roi_align(given.contiguous(), regions, (3, 2), 0.25, ratio, aligned)
+            reference.backward(grad)
+            assert torch.allclose(out, reference, atol=1e-12) and torch.allclose(back, given.grad, atol=1e-12)
+            assert len(regions) < 60 or out.abs().max() > 0.1
 
-    def test_threads_report_errors(self, monkeypatch):
-        monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
-        monkeypatch.setattr(roi_align, 'FEW', -1)
-        with pytest.raises(RuntimeError, match='size|shape'):
-            roi_align._in_threads(lambda given, result: result.copy_(given), torch.rand(4, 3), torch.rand(4, 2), dim=0)
+    def test_gradient_of_maps_with_many_channels(self):
+        maps = torch.rand(2, 16, 5, 4, dtype=torch.float64, requires_grad=True)
+        rois = torch.tensor([[0, 1.0, 1, 12, 14], [1, 5, 2, 9, 30]], dtype=torch.float64)
+        assert torch.autograd.gradcheck(lambda m: mmcv_ops.roi_align(m, rois, (3, 2), 0.25, 0, 'avg', True), maps)
+
+    def test_corners_that_are_not_finite(self):
+        """They come from a training that has diverged, and neither end it here nor fill the memory."""
+        rois = torch.tensor([[0, float('nan'), 0, 8, 8], [0, 0, 0, float('inf'), 8], [0, 0, 0, 8, 8]])
+        out = mmcv_ops.roi_align(torch.ones(1, 16, 4, 4), rois, (2, 2), 0.5, 0, 'avg', True)
+        assert torch.equal(out[2], torch.ones(16, 2, 2)) and out.isfinite().all()
 
     def test_max_pooling_is_refused(self):
         with pytest.raises(NotImplementedError, match='roi_align with pool_mode="max".*setup-compiled'):
@@ -218,11 +230,13 @@ class TestRoIAlign:
     @pytest.mark.parametrize('ratio', [0, 2])
     @pytest.mark.parametrize('aligned', [True, False])
     def test_equals_compiled(self, compiled, ratio, aligned):
-        maps, rois, grad = torch.randn(2, 8, 30, 25), random_rois(60, 2) * 2, torch.randn(60, 8, 7, 7)
-        rois[:, 0] /= 2
         sizes = dict(aligned_height=7, aligned_width=7, spatial_scale=0.25, sampling_ratio=ratio, pool_mode=1)
-        a, b = (self.gradient(ext, maps, rois, dict(sizes, aligned=aligned), grad) for ext in (ours, compiled))
-        assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+        for channels in (8, 16):
+            maps, rois = torch.randn(2, channels, 30, 25), random_rois(60, 2) * 2
+            rois[:, 0] /= 2
+            given = maps, rois, dict(sizes, aligned=aligned), torch.randn(60, channels, 7, 7)
+            for a, b in zip(self.gradient(ours, *given), self.gradient(compiled, *given), strict=True):
+                assert torch.allclose(a, b, atol=1e-5)
 
 
 class TestFocalLoss:

@@ -19,8 +19,9 @@ import torch
 
 import xvit_det
 from xvit_det import kernels
-from xvit_det.kernels import bfloat16_trial
+from xvit_det.kernels import bfloat16_trial, winograd
 from xvit_det.kernels.onednn import DTYPES
+from xvit_det.kernels.trials import asked
 
 FAMILY = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg')
 LIBRARIES = ('torch', 'torchvision', 'numpy', 'cv2', 'pycocotools')
@@ -145,6 +146,13 @@ def onednn_verdict() -> Verdict:
     return Verdict(any(map(linear_trial.is_chosen, DTYPES)), f'in fused models on the CPU; {note}')
 
 
+def winograd_verdict() -> Verdict:
+    """Whether fused models compute convolutions with Winograd's algorithm here, and the trial that decides."""
+    ratio = winograd.speedup(torch.get_num_threads())
+    note = f'{ratio:.2f} times as fast as PyTorch; {winograd.VARIABLE}={asked(winograd.VARIABLE, winograd.CHOICES)}'
+    return Verdict(winograd.is_chosen(), f'for convolutions in fused models on the CPU; {note}')
+
+
 def bfloat16_verdict() -> Verdict:
     """Whether ``fuse(dtype='auto')`` chooses bfloat16 on this CPU, and the trial that decides."""
     ratio = bfloat16_trial.speedup(torch.get_num_threads())
@@ -196,6 +204,7 @@ def collect() -> Report:
         needs = 'not switched on: XVIT_DET_TRITON=1 does it, but they have not been run on a GPU yet'
     features['Triton kernels'] = Verdict(fast, 'in inference on the GPU' if fast else needs)
     features['oneDNN linear'] = onednn_verdict()
+    features['Winograd conv'] = winograd_verdict()
     features['bfloat16'] = bfloat16_verdict()
     report.features = features
     return report

@@ -7,13 +7,15 @@ from xvit_det.backbones import Backbone
 from xvit_det.deploy.precision import choose_dtype, compute_in_bfloat16
 from xvit_det.errors import InputError
 from xvit_det.kernels.onednn import OneDNNLinear
+from xvit_det.kernels.winograd import WinogradConv2d, is_suited
 
 
 def fuse(model: nn.Module, *, channels_last: bool = True, dtype: torch.dtype | str = torch.float32) -> nn.Module:
     """Make a model faster for inference, in place. Its state dict keeps its keys outside the backbone.
 
-    Every backbone is fused, see :meth:`xvit_det.backbones.Backbone.fuse`; linear layers of neck and heads take part in
-    the choice between oneDNN and PyTorch, see :mod:`xvit_det.kernels.linear_trial`.
+    Every backbone is fused, see :meth:`xvit_det.backbones.Backbone.fuse`. In neck and heads, on a CPU, linear layers go
+    through oneDNN and convolutions of 3 x 3 through Winograd's algorithm where trials on the machine at hand find these
+    faster, see :mod:`xvit_det.kernels.linear_trial` and :mod:`xvit_det.kernels.winograd`.
 
     Args:
         model: A backbone of this package, or a detector, segmentor or classifier that contains one.
@@ -42,6 +44,8 @@ def fuse(model: nn.Module, *, channels_last: bool = True, dtype: torch.dtype | s
             # A subclass may compute something else, and so may a hook, such as that of a weight norm.
             if type(part) is nn.Linear and not part._forward_pre_hooks and not part._forward_hooks:
                 setattr(module, name, OneDNNLinear(part).eval())
+            if is_suited(part):
+                setattr(module, name, WinogradConv2d(part).eval())
         if channels_last and type(module).__name__ in ('Conv2d', 'ConvTranspose2d'):  # PyTorch's, and mmcv's
             nn.utils.convert_conv2d_weight_memory_format(module, torch.channels_last)
     if dtype == torch.bfloat16:

@@ -5,14 +5,14 @@ at half of it, and a CPU without them emulates them at a tenth.
 """
 
 import functools
-import statistics
-import time
 
 import torch
 import torch.nn.functional as F
 
+from xvit_det.kernels.trials import median_speedup
+
 # The trial: a convolution of a detector's head, and a linear layer. Noise must not decide in bfloat16's favour.
-SIDE, CHANNELS, PAIRS, MARGIN = 32, 128, 7, 1.1
+SIDE, CHANNELS, MARGIN = 32, 128, 1.1
 
 
 def is_faster() -> bool:
@@ -34,14 +34,13 @@ def speedup(threads: int) -> float:
     x = torch.randn(1, CHANNELS, SIDE, SIDE, generator=random).contiguous(memory_format=torch.channels_last)
     weight = torch.randn(CHANNELS, CHANNELS, 3, 3, generator=random).contiguous(memory_format=torch.channels_last)
 
-    def seconds(dtype: torch.dtype) -> float:
-        inputs, weights = x.to(dtype), weight.to(dtype)
-        start = time.perf_counter()
+    given = {dtype: (x.to(dtype), weight.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
+
+    def layers(dtype: torch.dtype) -> None:
+        inputs, weights = given[dtype]
         maps = F.conv2d(inputs, weights, padding=1)
         tokens = maps.permute(0, 2, 3, 1).flatten(0, 2)  # (1, C, h, w) -> (h·w, C)
         F.linear(tokens, weights.flatten(1)[:, :CHANNELS].contiguous())
-        return time.perf_counter() - start
 
     with torch.autocast('cpu', enabled=False):
-        pairs = [(seconds(torch.float32), seconds(torch.bfloat16)) for _ in range(PAIRS + 1)]  # the first warms up
-    return statistics.median(float32 / bfloat16 for float32, bfloat16 in pairs[1:])
+        return median_speedup(lambda: layers(torch.float32), lambda: layers(torch.bfloat16))

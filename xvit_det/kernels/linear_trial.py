@@ -4,21 +4,18 @@
 """
 
 import functools
-import os
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from xvit_det.errors import InputError
 from xvit_det.kernels.onednn import onednn_kernel, torch_kernel
+from xvit_det.kernels.trials import asked, median_speedup
 
 VARIABLE = 'XVIT_DET_LINEAR'
 CHOICES = ('auto', 'onednn', 'torch')
 # The trial: an MLP of X-ViT-S on the tokens of an image of 512 x 512. Noise must not decide in oneDNN's favour.
-TOKENS, CHANNELS, PAIRS, MARGIN = 1024, 384, 7, 1.02
+TOKENS, CHANNELS, MARGIN = 1024, 384, 1.02
 
 
 @torch.compiler.assume_constant_result  # the compiler would trace through the clock
@@ -35,10 +32,7 @@ def choice() -> str:
     Raises:
         InputError: It asks for something else.
     """
-    name = os.environ.get(VARIABLE, 'auto')
-    if name not in CHOICES:
-        raise InputError(f'{VARIABLE} is {name!r}, but must be one of {", ".join(CHOICES)}')
-    return name
+    return asked(VARIABLE, CHOICES)
 
 
 @functools.cache
@@ -57,10 +51,7 @@ def speedup(dtype: torch.dtype, threads: int) -> float:
     weight1 = torch.randn(4 * CHANNELS, CHANNELS, generator=random).to(dtype) / CHANNELS**0.5
     weight2, bias1, bias2 = weight1.T.contiguous(), weight1[:, 0].contiguous(), weight1[0]
 
-    def seconds(kernel: Callable[..., Tensor]) -> float:
-        start = time.perf_counter()
-        kernel(kernel(x, weight1, bias1, 'gelu', None), weight2, bias2, 'none', x)
-        return time.perf_counter() - start
+    def mlp(kernel: Callable[..., Tensor]) -> Tensor:
+        return kernel(kernel(x, weight1, bias1, 'gelu', None), weight2, bias2, 'none', x)
 
-    pairs = [(seconds(torch_kernel), seconds(onednn_kernel)) for _ in range(PAIRS + 1)]  # the first is the warm-up
-    return statistics.median(torchs / onednns for torchs, onednns in pairs[1:])
+    return median_speedup(lambda: mlp(torch_kernel), lambda: mlp(onednn_kernel))

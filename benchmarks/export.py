@@ -27,6 +27,7 @@ from xvit_det.benchmark.screen import progress, show_table
 from xvit_det.benchmark.timing import interleave, median_ratio
 from xvit_det.cli.common import command
 from xvit_det.datasets.shapes import annotation_file, image_folder
+from xvit_det.deploy import fuse
 from xvit_det.deploy.export import export, to_openvino
 from xvit_det.deploy.smaller import to_half, to_int8
 from xvit_det.inference import Predictor, load
@@ -116,11 +117,13 @@ def draw(path: Path, rows: Sequence[dict], images: str) -> None:
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
-    plain, fused = (load(args.checkpoint, device='cpu', fuse=fuse) for fuse in (False, True))
+    plain, fused, low = (load(args.checkpoint, device='cpu', fuse=fused) for fused in (False, True, False))
+    fuse(low.model, dtype=torch.bfloat16)
     calibration = list(find_images([args.data / image_folder('train')]))[: args.calibrate]
     header = make_header('export', 'cpu', model=Path(plain.cfg.filename).stem, images=args.images)
     record = Record(header, args.json)
-    models: dict[Key, Predictor] = {('PyTorch', 'fp32', ''): plain, ('PyTorch, fused', 'fp32', ''): fused}
+    models: dict[Key, Predictor] = {('PyTorch', 'fp32', ''): plain}
+    models |= {('PyTorch, fused', 'fp32', ''): fused, ('PyTorch, fused', 'bf16', ''): low}
     sizes = dict.fromkeys(models, sum(tensor.nbytes for tensor in plain.model.state_dict().values()))
     with tempfile.TemporaryDirectory() as work:
         for names, path in write_files(fused, Path(work), calibration).items():

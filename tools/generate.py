@@ -196,6 +196,19 @@ def fused() -> str:
     return table(titles, lines, texts=3)
 
 
+def operators() -> str:
+    """The operations that detectors share, PyTorch's or torchvision's beside ours."""
+    titles = ['instructions', 'operation', 'shape', 'theirs, ms', 'ours, ms', 'theirs / ours', 'difference']
+    lines = [
+        (
+            *(r['instructions'], r['operation'], r['shape'], f'{r["theirs_ms"]:.1f}', f'{r["ours_ms"]:.1f}'),
+            *(f'{r["theirs_by_ours"]:.1f}x', f'{r["difference"]:.0e}'),
+        )
+        for r in record('operators')['rows']
+    ]
+    return table(titles, lines, texts=3)
+
+
 def memory() -> str:
     """Peak memory of a training step."""
     rows = {(row['model'], row['with_cp']): row for row in record('memory')['rows']}
@@ -496,6 +509,7 @@ TABLES: dict[str, Callable[[], str]] = {
     'speed_summary': speed_summary,
     'speed': lambda: benchmark_markdown(record('speed')) + '\n',
     'fused': fused,
+    'operators': operators,
     'memory': memory,
     'detector': detector,
     'detectors': lambda: benchmark_markdown(record('detectors')) + '\n',

@@ -12,8 +12,9 @@ from torch import nn
 import xvit_det
 from xvit_det import InputError
 from xvit_det.deploy import fuse
-from xvit_det.kernels import bfloat16_trial
+from xvit_det.kernels import bfloat16_trial, winograd
 from xvit_det.kernels.onednn import OneDNNLinear
+from xvit_det.kernels.winograd import WinogradConv2d, is_suited
 
 # Parts that compute in bfloat16.
 DETECTORS = {
@@ -48,8 +49,10 @@ def parts(model):
 
 
 @every_detector
-@pytest.mark.parametrize('channels_last', [True, False])
-def test_float32_finds_the_same(name, channels_last, small_detector, detect):
+@pytest.mark.parametrize(('channels_last', 'convolutions'), [(True, 'winograd'), (False, 'winograd'), (True, 'torch')])
+def test_float32_finds_the_same(name, channels_last, convolutions, small_detector, detect, monkeypatch):
+    monkeypatch.setenv(winograd.VARIABLE, convolutions)
+    monkeypatch.setattr(winograd, 'MIN_CHANNELS', 8)
     model = small_detector(name)
     fused = copy.deepcopy(model)
     assert fuse(fused, channels_last=channels_last) is fused
@@ -62,7 +65,8 @@ def test_float32_finds_the_same(name, channels_last, small_detector, detect):
 
 
 @every_detector
-def test_what_changes_outside_the_backbone(name, small_detector):
+def test_what_changes_outside_the_backbone(name, small_detector, monkeypatch):
+    monkeypatch.setattr(winograd, 'MIN_CHANNELS', 8)
     model = small_detector(name)
     fused = fuse(copy.deepcopy(model))
     outside = {key for key in model.state_dict() if not key.startswith('backbone.')}
@@ -73,7 +77,8 @@ def test_what_changes_outside_the_backbone(name, small_detector):
     assert any(isinstance(module, OneDNNLinear) for module in others) == any(
         type(module) is nn.Linear for name, module in model.named_modules() if not name.startswith('backbone')
     )
-    assert not any(type(module) is nn.Linear for module in others)
+    assert not any(type(module) is nn.Linear or is_suited(module) for module in others)
+    assert any(type(module) is WinogradConv2d for module in others) == ('dino' not in name)  # its neck has 1 x 1 only
     kernels = [module.weight for module in others if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1]
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)
     again = fuse(copy.deepcopy(fused))

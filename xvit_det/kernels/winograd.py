@@ -10,6 +10,7 @@ Whether that is faster than PyTorch's convolution depends on the CPU, so a trial
 """
 
 import functools
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +23,8 @@ VARIABLE, CHOICES = 'XVIT_DET_CONV', ('auto', 'winograd', 'torch')
 MIN_CHANNELS = 128  # below it the way to the points and back costs as much as is saved
 MARGIN = 1.1  # noise must not decide in its favour
 OUT, IN = 4, 6  # sides of a tile of outputs and of the inputs that it depends on
-# The sixth is infinity. These keep the numbers of all steps alike: for 256 channels the rounding errors are 1.4e-6 of the
-# outputs. They are 3.2e-6 with the usual 0, 1, -1, 2 and -2, and 0.2e-6 to 0.9e-6 in PyTorch's convolutions.
+# The sixth is infinity. These keep the numbers of all steps alike: for 256 channels the rounding errors are 1.4e-6 of
+# the outputs. They are 3.2e-6 with the usual 0, 1, -1, 2 and -2, and 0.2e-6 to 0.9e-6 in PyTorch's convolutions.
 POINTS = (0.0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)
 TILES = 128  # computed at once, for the processor's cache; 64 to 512 were tried with AVX2 and AVX-512
 
@@ -49,7 +50,7 @@ class WinogradConv2d(nn.Conv2d):
         return convolve(x, self._filters[1], self.bias)
 
 
-def is_suited(conv: nn.Module) -> bool:
+def is_suited(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether :class:`WinogradConv2d` computes what a layer does, and may gain from it."""
     return (
         type(conv) is nn.Conv2d  # a subclass may compute something else, and so may a hook

@@ -124,7 +124,7 @@ def main() -> None:
     record = Record(header, args.json)
     models: dict[Key, Predictor] = {('PyTorch', 'fp32', ''): plain}
     models |= {('PyTorch, fused', 'fp32', ''): fused, ('PyTorch, fused', 'bf16', ''): low}
-    sizes = dict.fromkeys(models, sum(tensor.nbytes for tensor in plain.model.state_dict().values()))
+    sizes = {key: sum(x.nbytes for x in each.model.state_dict().values()) for key, each in models.items()}
     with tempfile.TemporaryDirectory() as work:
         for names, path in write_files(fused, Path(work), calibration).items():
             to_openvino(path, path.with_suffix('.xml'))

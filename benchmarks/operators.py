@@ -5,8 +5,8 @@
         python benchmarks/operators.py --threads 2 --json benchmarks/cpu/operators.json
 
 Convolutions of 3 x 3 after Winograd beside PyTorch's, and RoIAlign as a sparse product beside torchvision's, with the
-shapes that Mask R-CNN has for an image of 800 x 1344. They and a matrix product, ``gflops``, take turns. A run
-continues a record.
+shapes that Mask R-CNN has for an image of 800 x 1344. They and a matrix product, ``gflops``, take turns.
+Results are added to an existing record.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def convolution(batch: int, height: int, width: int) -> Pair:
     return lambda: F.conv2d(x, weight, bias, padding=1), lambda: winograd.convolve(x, filters, bias)
 
 
-def regions(number: int, bins: int, stride: int) -> Tensor:
+def regions(number: int, stride: int) -> Tensor:
     """Random regions of the sizes that an FPN pools from the map of a stride, (K, 5)."""
     limits = torch.tensor([IMAGE[1], IMAGE[0]])
     side = torch.empty(number, 2).uniform_(14, 28) * stride
@@ -58,7 +58,7 @@ def regions(number: int, bins: int, stride: int) -> Tensor:
 
 def pooling(number: int, bins: int, stride: int, backward: bool) -> Pair:
     """torchvision's and ours."""
-    maps, rois = channels_last(1, CHANNELS, IMAGE[0] // stride, IMAGE[1] // stride), regions(number, bins, stride)
+    maps, rois = channels_last(1, CHANNELS, IMAGE[0] // stride, IMAGE[1] // stride), regions(number, stride)
     pooled = torch.randn(number, CHANNELS, bins, bins)
     sizes = dict(aligned_height=bins, aligned_width=bins, spatial_scale=1 / stride, sampling_ratio=0, aligned=True)
 

@@ -125,6 +125,21 @@ def test_layers_that_compute_something_else_stay_as_they_are():
     torch.testing.assert_close(fuse(copy.deepcopy(model))(image), model(image), rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_shared_layers_stay_shared():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = xvit_det.XViT(arch='tiny', out_type='featmap', out_indices=-1)
+            conv, fc = nn.Conv2d(192, 192, 3, padding=1), nn.Linear(192, 192)
+            self.first, self.second, self.again = nn.Sequential(conv), nn.Sequential(conv, fc), fc
+            self.conv = self.same = conv
+
+    model = fuse(Model().eval())
+    assert type(model.conv) is WinogradConv2d and type(model.again) is OneDNNLinear
+    assert model.first[0] is model.second[0] is model.conv is model.same and model.second[1] is model.again
+
+
 def test_bfloat16_after_its_backbone(small_detector, detect):
     model = small_detector('retinanet_xvit_s_1x')
     at_once = fuse(copy.deepcopy(model), dtype=torch.bfloat16)

@@ -20,8 +20,8 @@ import torch
 import xvit_det
 from xvit_det import kernels
 from xvit_det.kernels import bfloat16_trial, winograd
+from xvit_det.kernels.choice import asked
 from xvit_det.kernels.onednn import DTYPES
-from xvit_det.kernels.trials import asked
 
 FAMILY = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg')
 LIBRARIES = ('torch', 'torchvision', 'numpy', 'cv2', 'pycocotools')
@@ -142,7 +142,8 @@ def onednn_verdict() -> Verdict:
 
     threads = torch.get_num_threads()
     trials = [f'{linear_trial.speedup(dtype, threads):.2f} in {str(dtype)[6:]}' for dtype in DTYPES]
-    note = f'times as fast as PyTorch: {", ".join(trials)}; {linear_trial.VARIABLE}={linear_trial.choice()}'
+    choice = asked(linear_trial.VARIABLE, linear_trial.CHOICES)
+    note = f'times as fast as PyTorch: {", ".join(trials)}; {linear_trial.VARIABLE}={choice}'
     return Verdict(any(map(linear_trial.is_chosen, DTYPES)), f'in fused models on the CPU; {note}')
 
 

@@ -39,13 +39,14 @@ def fuse(model: nn.Module, *, channels_last: bool = True, dtype: torch.dtype | s
     for backbone in backbones:
         backbone.fuse()
     fused = {part for backbone in backbones for part in backbone.modules()}
+    faster: dict[nn.Module, nn.Module] = {}  # layers may be shared
     for module in [module for module in model.modules() if module not in fused]:
-        for name, part in module.named_children():
+        for name, part in module._modules.items():
             # A subclass may compute something else, and so may a hook, such as that of a weight norm.
             if type(part) is nn.Linear and not part._forward_pre_hooks and not part._forward_hooks:
-                setattr(module, name, OneDNNLinear(part).eval())
-            if is_suited(part):
-                setattr(module, name, WinogradConv2d(part).eval())
+                setattr(module, name, faster.setdefault(part, OneDNNLinear(part).eval()))
+            elif part is not None and is_suited(part):
+                setattr(module, name, faster.setdefault(part, WinogradConv2d(part).eval()))
         if channels_last and type(module).__name__ in ('Conv2d', 'ConvTranspose2d'):  # PyTorch's, and mmcv's
             nn.utils.convert_conv2d_weight_memory_format(module, torch.channels_last)
     if dtype == torch.bfloat16:

@@ -9,7 +9,7 @@ import functools
 import torch
 import torch.nn.functional as F
 
-from xvit_det.kernels.trials import median_speedup
+from xvit_det.kernels.choice import measured_speedup
 
 # The trial: a convolution of a detector's head, and a linear layer. Noise must not decide in bfloat16's favour.
 SIDE, CHANNELS, MARGIN = 32, 128, 1.1
@@ -23,7 +23,7 @@ def is_faster() -> bool:
 @functools.cache
 @torch.no_grad()
 def speedup(threads: int) -> float:
-    """How many times as fast the trial is in bfloat16 as in float32: the median of some pairs of calls.
+    """How many times as fast the trial is in bfloat16 as in float32.
 
     Takes some tenths of a second, once in a process.
 
@@ -43,4 +43,4 @@ def speedup(threads: int) -> float:
         F.linear(tokens, weights.flatten(1)[:, :CHANNELS].contiguous())
 
     with torch.autocast('cpu', enabled=False):
-        return median_speedup(lambda: layers(torch.float32), lambda: layers(torch.bfloat16))
+        return measured_speedup(lambda: layers(torch.float32), lambda: layers(torch.bfloat16))

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from xvit_det.kernels.choice import asked, measured_speedup
 from xvit_det.kernels.onednn import onednn_kernel, torch_kernel
-from xvit_det.kernels.trials import asked, median_speedup
 
 VARIABLE = 'XVIT_DET_LINEAR'
 CHOICES = ('auto', 'onednn', 'torch')
@@ -20,25 +20,19 @@ TOKENS, CHANNELS, MARGIN = 1024, 384, 1.02
 
 @torch.compiler.assume_constant_result  # the compiler would trace through the clock
 def is_chosen(dtype: torch.dtype) -> bool:
-    """Whether fused models compute their linear layers with oneDNN, in one of ``DTYPES``."""
-    if choice() == 'auto':
-        return speedup(dtype, torch.get_num_threads()) > MARGIN
-    return choice() == 'onednn'
-
-
-def choice() -> str:
-    """What the environment asks for, one of ``CHOICES``.
+    """Whether fused models compute their linear layers with oneDNN, in one of ``DTYPES``.
 
     Raises:
-        InputError: It asks for something else.
+        InputError: The environment asks for something else than one of ``CHOICES``.
     """
-    return asked(VARIABLE, CHOICES)
+    choice = asked(VARIABLE, CHOICES)
+    return choice == 'onednn' or choice == 'auto' and speedup(dtype, torch.get_num_threads()) > MARGIN
 
 
 @functools.cache
 @torch.no_grad()
 def speedup(dtype: torch.dtype, threads: int) -> float:
-    """How many times as fast an MLP is with oneDNN as with PyTorch's operations: the median of some pairs of calls.
+    """How many times as fast an MLP is with oneDNN as with PyTorch's operations.
 
     Takes some tenths of a second, once in a process.
 
@@ -54,4 +48,4 @@ def speedup(dtype: torch.dtype, threads: int) -> float:
     def mlp(kernel: Callable[..., Tensor]) -> Tensor:
         return kernel(kernel(x, weight1, bias1, 'gelu', None), weight2, bias2, 'none', x)
 
-    return median_speedup(lambda: mlp(torch_kernel), lambda: mlp(onednn_kernel))
+    return measured_speedup(lambda: mlp(torch_kernel), lambda: mlp(onednn_kernel))

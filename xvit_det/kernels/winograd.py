@@ -1,9 +1,9 @@
-"""Convolutions of 3 x 3 with 2.25 products per output instead of 9, after Winograd.
+"""Winograd's algorithm for convolutions of 3 x 3: 2.25 products per output instead of 9.
 
-A tile of 4 x 4 outputs is computed from 6 x 6 inputs: both are taken to 36 points of a polynomial, where convolving is
-multiplying, see "Fast Algorithms for Convolutional Neural Networks" (Lavin and Gray, CVPR 2016), F(4 x 4, 3 x 3). There
-the channels are summed by 36 matrix products. The way to the points and back is one small matrix product each, too, so
-the whole runs at the speed of the machine's matrix products.
+Each tile of 4 x 4 outputs depends on 6 x 6 inputs. Inputs and filters are evaluated at 36 points, where convolution
+becomes multiplication, see "Fast Algorithms for Convolutional Neural Networks" (Lavin and Gray, CVPR 2016),
+F(4 x 4, 3 x 3). There 36 matrix products sum over the channels. Each transform is a small matrix product as well, so
+nearly all time is spent in matrix products.
 
 Whether that is faster than PyTorch's convolution depends on the CPU, so a trial on the machine at hand decides;
 ``XVIT_DET_CONV=winograd`` or ``torch`` decides without it.
@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xvit_det.kernels import is_exporting
-from xvit_det.kernels.trials import asked, median_speedup
+from xvit_det.kernels import _is_plain, is_exporting
+from xvit_det.kernels.choice import asked, measured_speedup
 
 VARIABLE, CHOICES = 'XVIT_DET_CONV', ('auto', 'winograd', 'torch')
-MIN_CHANNELS = 128  # below it the way to the points and back costs as much as is saved
+MIN_CHANNELS = 128  # below it the transforms cost as much as is saved
 MARGIN = 1.1  # noise must not decide in its favour
 OUT, IN = 4, 6  # sides of a tile of outputs and of the inputs that it depends on
 # The sixth is infinity. These keep the numbers of all steps alike: for 256 channels the rounding errors are 1.4e-6 of
@@ -39,15 +39,18 @@ class WinogradConv2d(nn.Conv2d):
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(conv.in_channels, conv.out_channels, 3, padding=1, bias=False, device='meta')
         self.weight, self.bias = conv.weight, conv.bias
-        self._filters: tuple[tuple[int, int], Tensor] | None = None
+        self._filters: tuple[Tensor, Tensor] | None = None  # made from which weight, and what they are
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _applies(x, self.weight) or not is_chosen():
+        if not _applies(x, self.weight, self.bias) or not is_chosen():
             return super().forward(x)
-        version = self.weight.data_ptr(), self.weight._version  # other weights may have been loaded
-        if self._filters is None or self._filters[0] != version:
-            self._filters = version, transform_filters(self.weight.detach())
+        weight = self.weight.detach()
+        if self._filters is None or not torch.equal(self._filters[0], weight):  # others may have been loaded
+            self._filters = weight.clone(), transform_filters(weight)
         return convolve(x, self._filters[1], self.bias)
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {'_filters': None}  # copies and files have the weight
 
 
 def is_suited(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
@@ -56,8 +59,9 @@ def is_suited(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
         type(conv) is nn.Conv2d  # a subclass may compute something else, and so may a hook
         and not conv._forward_pre_hooks
         and not conv._forward_hooks
+        and 'forward' not in vars(conv)
         and (conv.kernel_size, conv.stride, conv.dilation) == ((3, 3), (1, 1), (1, 1))
-        and conv.padding in (1, (1, 1), 'same')
+        and conv.padding in ((1, 1), 'same')
         and conv.padding_mode == 'zeros'
         and conv.groups == 1
         and min(conv.in_channels, conv.out_channels) >= MIN_CHANNELS
@@ -77,7 +81,7 @@ def is_chosen() -> bool:
 @functools.cache
 @torch.no_grad()
 def speedup(threads: int) -> float:
-    """How many times as fast :func:`convolve` is as PyTorch's convolution: the median of some pairs of calls.
+    """How many times as fast :func:`convolve` is as PyTorch's convolution.
 
     Takes a tenth of a second, once in a process.
 
@@ -88,7 +92,7 @@ def speedup(threads: int) -> float:
     x, weight = torch.randn(1, 256, 32, 48, generator=random), torch.randn(256, 256, 3, 3, generator=random)
     x, weight = (each.contiguous(memory_format=torch.channels_last) for each in (x, weight))
     filters = transform_filters(weight)
-    return median_speedup(lambda: F.conv2d(x, weight, padding=1), lambda: convolve(x, filters, None))
+    return measured_speedup(lambda: F.conv2d(x, weight, padding=1), lambda: convolve(x, filters, None))
 
 
 def transform_filters(weight: Tensor) -> Tensor:
@@ -114,7 +118,7 @@ def convolve(x: Tensor, filters: Tensor, bias: Tensor | None) -> Tensor:
     to_points, from_points = _transforms(x.dtype)
     rows, columns = -(-height // OUT), -(-width // OUT)  # of tiles; the last ones hang over
     border = (0, 0, 1, OUT * columns + 1 - width, 1, OUT * rows + 1 - height)
-    padded = F.pad(x.permute(0, 2, 3, 1), border)
+    padded = F.pad(x.permute(0, 2, 3, 1), border).contiguous()
     image, row, column, _ = padded.stride()
     tiles = padded.as_strided(
         (IN, IN, batch, rows, columns, channels), (row, column, image, OUT * row, OUT * column, 1)
@@ -139,13 +143,14 @@ def convolve(x: Tensor, filters: Tensor, bias: Tensor | None) -> Tensor:
     return out.contiguous().permute(0, 3, 1, 2)
 
 
-def _applies(x: Tensor, weight: Tensor) -> bool:
+def _applies(x: Tensor, *parameters: Tensor | None) -> bool:
+    tensors = [x, *(parameter for parameter in parameters if parameter is not None)]
     return (
         x.device.type == 'cpu'
-        and x.dtype == weight.dtype == torch.float32
+        and all(each.dtype == torch.float32 and _is_plain(each) for each in tensors)
         and x.ndim == 4
         and x.numel() > 0
-        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
+        and not (torch.is_grad_enabled() and any(each.requires_grad for each in tensors))
         and not torch.is_autocast_enabled('cpu')
         and not torch.compiler.is_compiling()
         and not is_exporting()

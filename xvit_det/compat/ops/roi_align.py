@@ -1,11 +1,11 @@
 """Average pooling of regions.
 
-It is linear in the maps: each bin of a region is a weighted sum of cells. torchvision's CPU code walks through them one
-channel at a time and in one thread, which takes an eighth of Mask R-CNN's time in a test and a fifth in training. Here
-the weights are laid down as a sparse matrix, and PyTorch's ``embedding_bag`` adds up whole cells with all their
-channels.
+It is linear in the maps: each bin of a region is a weighted sum of cells. torchvision's CPU code loops over channels in
+one thread, which takes an eighth of Mask R-CNN's time in a test and a fifth in training. Here the weights form a sparse
+matrix, which PyTorch's ``embedding_bag`` multiplies with all channels at once.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from xvit_det.compat.ops import missing, wide
 
-FEW = 16  # channels, below which torchvision is faster: mmdet also pools masks, maps of one channel
-AT_ONCE = 1 << 22  # weights, zeros among them, that are computed at once
+FEW = 16  # channels, below which torchvision's way is faster: mmdet also pools masks, maps of one channel
+AT_ONCE = 1 << 21  # weights that are in memory at once, zeros among them
 
 
 def roi_align_forward(
@@ -42,9 +42,11 @@ def roi_align_forward(
     if not _gains(input):
         output.copy_(torchvision.ops.roi_align(input, rois, size, spatial_scale, sampling_ratio, aligned))
     elif output.numel():
-        weights = pooling_weights(rois, input.shape, size, spatial_scale, sampling_ratio, aligned)
-        bins = weights.times(_cells(input))
-        output.copy_(bins.view(len(rois), *size, -1).permute(0, 3, 1, 2))  # (K·h·w, C) -> (K, C, h, w)
+        cells = _cells(input)
+        for part in _parts(rois, size, spatial_scale):
+            weights = pooling_weights(rois[part], input.shape, size, spatial_scale, sampling_ratio, aligned)
+            bins = weights.times(cells).unflatten(0, (-1, *size))
+            output[part] = bins.permute(0, 3, 1, 2).to(output.dtype)  # (K, h, w, C) -> (K, C, h, w)
 
 
 def roi_align_backward(
@@ -69,8 +71,13 @@ def roi_align_backward(
         backward = torch.ops.torchvision._roi_align_backward
         grad_input.copy_(backward(grad_output, rois, spatial_scale, *size, *shape, sampling_ratio, aligned))
     elif grad_output.numel():
-        weights = pooling_weights(rois, shape, size, spatial_scale, sampling_ratio, aligned)
-        cells = weights.transposed(shape[0] * shape[2] * shape[3]).times(_cells(grad_output))
+        number = shape[0] * shape[2] * shape[3]
+        cells: Tensor | None = None
+        for part in _parts(rois, size, spatial_scale):
+            weights = pooling_weights(rois[part], shape, size, spatial_scale, sampling_ratio, aligned)
+            gradients = weights.transposed(number).times(_cells(grad_output[part]))
+            cells = gradients if cells is None else cells.add_(gradients)
+        assert cells is not None
         grad_input.copy_(cells.view(shape[0], *shape[2:], -1).permute(0, 3, 1, 2))  # (B·H·W, C) -> (B, C, H, W)
 
 
@@ -101,8 +108,7 @@ def pooling_weights(
     """The weight of every cell in every bin, (K·h·w, B·H·W).
 
     Args:
-        rois: Index of the image and corners of each region in pixels, (K, 5). One whose corners are not finite is
-            empty.
+        rois: Index of the image and corners of each region in pixels, (K, 5). Corners that are not finite count as 0.
         shape: Of the maps, (B, C, H, W).
         size: Bins of a region, h and w.
         scale: Cells per pixel.
@@ -117,24 +123,35 @@ def pooling_weights(
     y, weights_y = _interpolation(corners[:, 1], lengths[:, 1], size[0], ratio, height)
     x, weights_x = _interpolation(corners[:, 0], lengths[:, 0], size[1], ratio, width)
     y = y + rois[:, 0].long()[:, None, None] * height  # the maps of a batch, one below the other
-    columns, values, counts = [], [], []
-    per_region = weights_y[0].numel() * weights_x[0].numel()
-    for part in torch.arange(len(rois)).split(max(1, AT_ONCE // per_region)):
-        # (K, h, 1, n, 1) and (K, 1, w, 1, n) -> (K·h·w, n·n)
-        weights = (weights_y[part, :, None, :, None] * weights_x[part, None, :, None]).flatten(0, 2).flatten(1)
-        cells = (y[part, :, None, :, None] * width + x[part, None, :, None]).flatten(0, 2).flatten(1)
-        used = weights != 0
-        columns.append(cells[used])
-        values.append(weights[used])
-        counts.append(used.sum(1))
-    return SparseMatrix(torch.cat(columns), torch.cat(values), _starts(torch.cat(counts)))
+    # (K, h, 1, n, 1) and (K, 1, w, 1, n) -> (K·h·w, n·n)
+    weights = (weights_y[:, :, None, :, None] * weights_x[:, None, :, None]).flatten(0, 2).flatten(1)
+    cells = (y[:, :, None, :, None] * width + x[:, None, :, None]).flatten(0, 2).flatten(1)
+    used = weights != 0
+    return SparseMatrix(cells[used], weights[used], _starts(used.sum(1)))
+
+
+def _parts(rois: Tensor, size: tuple[int, int], scale: float) -> Iterator[Tensor | slice]:
+    """Indices of regions that are computed at once: all, or the largest first.
+
+    The largest region of a part decides how many weights each of the part gets.
+    """
+    sides = (rois[:, 3:] - rois[:, 1:3]).nan_to_num(0, 0, 0).abs() * scale
+    needed = (sides + 2 * sides.new_tensor(size[::-1])).prod(1)  # cells under all bins; neighbours share two
+    if needed.max() * len(rois) <= AT_ONCE:
+        yield slice(None)
+        return
+    order, start = needed.argsort(descending=True), 0
+    while start < len(order):
+        end = start + max(1, int(AT_ONCE / needed[order[start]]))
+        yield order[start:end]
+        start = end
 
 
 def _interpolation(starts: Tensor, lengths: Tensor, bins: int, ratio: int, size: int) -> tuple[Tensor, Tensor]:
     """Cells under each bin along one axis and their weights, two tensors (K, bins, n); cells of no weight pad them.
 
-    Samples at equal distances share a bin's weight; each is interpolated between two cells. One further out than a cell
-    beyond the map has none.
+    Samples at equal distances share a bin's weight, and each is interpolated between two cells. Samples more than one
+    cell outside the map get no weight.
     """
     step = lengths / bins
     number = (torch.full_like(step, ratio) if ratio > 0 else step.ceil().clamp(min=0))[:, None, None]
@@ -163,4 +180,5 @@ def _cells(maps: Tensor) -> Tensor:
 
 
 def _gains(maps: Tensor) -> bool:
-    return maps.device.type == 'cpu' and maps.shape[1] >= FEW
+    # A graph cannot depend on how many cells the regions cover.
+    return maps.device.type == 'cpu' and maps.shape[1] >= FEW and not torch.compiler.is_compiling()

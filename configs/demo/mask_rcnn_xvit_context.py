@@ -12,7 +12,7 @@ model = dict(
     rpn_head=dict(anchor_generator=dict(scales=[3, 5, 8], strides=[8])),
     roi_head=dict(
         bbox_roi_extractor=dict(featmap_strides=[8]),
-        bbox_head=dict(num_shared_convs=1, num_classes=4),  # a tenth less time than with two, and no lower mAP
+        bbox_head=dict(num_classes=4),
         mask_roi_extractor=dict(featmap_strides=[8]),
         mask_head=dict(num_classes=4),
     ),

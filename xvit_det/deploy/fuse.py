@@ -6,6 +6,7 @@ from torch import nn
 from xvit_det.backbones import Backbone
 from xvit_det.deploy.precision import choose_dtype, compute_in_bfloat16
 from xvit_det.errors import InputError
+from xvit_det.kernels import winograd
 from xvit_det.kernels.onednn import OneDNNLinear
 from xvit_det.kernels.winograd import WinogradConv2d, is_suited
 
@@ -19,8 +20,8 @@ def fuse(model: nn.Module, *, channels_last: bool = True, dtype: torch.dtype | s
 
     Args:
         model: A backbone of this package, or a detector, segmentor or classifier that contains one.
-        channels_last: Lay out the convolutions of neck and heads for channels-last maps, as the backbones return them.
-            Outputs change by rounding only.
+        channels_last: Lay out the convolutions of neck and heads for channels-last maps, as the backbones return them,
+            from 128 channels on: with fewer, PyTorch's own layout is faster. Outputs change by rounding only.
         dtype: ``torch.bfloat16``: what backbone, neck and heads compute in; boxes and RoIAlign stay in float32, see
             :func:`xvit_det.deploy.precision.compute_in_bfloat16`. ``'auto'``: bfloat16 if a short trial on this machine
             finds it faster. ``torch.float32``: the model stays as it is.
@@ -47,8 +48,10 @@ def fuse(model: nn.Module, *, channels_last: bool = True, dtype: torch.dtype | s
                 setattr(module, name, faster.setdefault(part, OneDNNLinear(part).eval()))
             elif part is not None and is_suited(part):
                 setattr(module, name, faster.setdefault(part, WinogradConv2d(part).eval()))
-        if channels_last and type(module).__name__ in ('Conv2d', 'ConvTranspose2d'):  # PyTorch's, and mmcv's
-            nn.utils.convert_conv2d_weight_memory_format(module, torch.channels_last)
+        if channels_last and isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            plain = type(module).__name__ in ('Conv2d', 'ConvTranspose2d')  # PyTorch's, and mmcv's
+            if plain and module.in_channels >= winograd.MIN_CHANNELS:
+                nn.utils.convert_conv2d_weight_memory_format(module, torch.channels_last)
     if dtype == torch.bfloat16:
         compute_in_bfloat16(model)
     return model.requires_grad_(False)

@@ -2,7 +2,8 @@
 
 ``XVIT_DET_TRITON=1`` switches Triton kernels on, which have not been run on a GPU yet: on an NVIDIA GPU wherever they
 can be used, see :func:`usable`, and with ``TRITON_INTERPRET=1`` on a CPU in Triton's interpreter, for tests and
-debugging. On a CPU the linear layers of fused models go through oneDNN, see :mod:`xvit_det.kernels.onednn`.
+debugging. On a CPU fused models compute linear layers with oneDNN and convolutions after Winograd where trials find
+that faster, see :mod:`xvit_det.kernels.onednn` and :mod:`xvit_det.kernels.winograd`.
 """
 
 import os

@@ -21,7 +21,8 @@ def fuse(model: nn.Module, *, channels_last: bool = True, dtype: torch.dtype | s
     Args:
         model: A backbone of this package, or a detector, segmentor or classifier that contains one.
         channels_last: Lay out the convolutions of neck and heads for channels-last maps, as the backbones return them,
-            from 128 channels on: with fewer, PyTorch's own layout is faster. Outputs change by rounding only.
+            from 128 channels on; with fewer, PyTorch's own layout was faster on the CPU that was tried. Outputs change
+            by rounding only.
         dtype: ``torch.bfloat16``: what backbone, neck and heads compute in; boxes and RoIAlign stay in float32, see
             :func:`xvit_det.deploy.precision.compute_in_bfloat16`. ``'auto'``: bfloat16 if a short trial on this machine
             finds it faster. ``torch.float32``: the model stays as it is.
